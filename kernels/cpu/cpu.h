@@ -1,0 +1,15 @@
+/* cpu.h - the operation tables of this processor. */
+#ifndef TMB_CPU_CPU_H
+#define TMB_CPU_CPU_H
+
+#include "kernels/base/ops.h"
+
+/* The best table this processor runs.  TOMBAC_CPU=ref|avx2|avx512 in the environment asks for
+ * another; one that the processor or the build lacks is ignored. */
+const tmb_ops *tmb_cpu_ops(void);
+/* A table by name, NULL when this build or processor lacks it. */
+const tmb_ops *tmb_cpu_ops_named(const char *name);
+/* The i-th table that can run here (the reference is 0), NULL at the end. */
+const tmb_ops *tmb_cpu_ops_at(int i);
+
+#endif

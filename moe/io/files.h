@@ -1,0 +1,40 @@
+/* files.h - files that are complete or not there. */
+#ifndef TMB_IO_FILES_H
+#define TMB_IO_FILES_H
+
+#include "kernels/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A whole regular file of at most max_bytes, NUL-terminated past its end, malloc'ed, the caller's.
+ * path is relative to dirfd (AT_FDCWD: the working directory). */
+tmb_status tmb_file_load(char **out, size_t *n, int dirfd, const char *path, size_t max_bytes,
+                         tmb_err *err) TMB_CHECKED;
+
+/* Write data [n] to dirfd/name: temporary name, write, fsync, rename, fsync of the folder. */
+tmb_status tmb_file_publish(int dirfd, const char *folder, const char *name, const void *data,
+                            size_t n, tmb_err *err) TMB_CHECKED;
+/* Copy from_dirfd/name to to_dirfd/name the same way; `*sha256` (65 bytes, may be NULL) gets the
+ * hex digest, *bytes (may be NULL) the size. */
+tmb_status tmb_file_copy(int from_dirfd, int to_dirfd, const char *folder, const char *name,
+                         char *sha256, uint64_t *bytes, tmb_err *err) TMB_CHECKED;
+
+/* pwrite/pread until all n bytes are done; EINTR and short counts are handled.  path is for the
+ * message.  TMB_EIO; TMB_ECREATE when the disk or quota is full, naming the folder. */
+tmb_status tmb_file_pwrite(int fd, const void *data, size_t n, uint64_t offset, const char *path,
+                           tmb_err *err) TMB_CHECKED;
+tmb_status tmb_file_pread(int fd, void *data, size_t n, uint64_t offset, const char *path,
+                          tmb_err *err) TMB_CHECKED;
+
+/* Bytes free for an unprivileged user on the file system of dirfd. */
+tmb_status tmb_disk_free(int dirfd, const char *path, uint64_t *bytes, tmb_err *err) TMB_CHECKED;
+
+/* SHA-256 (FIPS 180-4), hex in out[65]. */
+enum { TMB_SHA256_HEX = 65 };
+tmb_status tmb_sha256(const void *data, size_t n, char out[TMB_SHA256_HEX], tmb_err *err) TMB_CHECKED;
+/* Of the whole open file, read with pread from 0. */
+tmb_status tmb_sha256_file(int fd, const char *path, char out[TMB_SHA256_HEX], tmb_err *err) TMB_CHECKED;
+
+#endif

@@ -1,0 +1,74 @@
+# One word in one of these lists, and one file, is a number format, an architecture, an output
+# layout: the list is both what is compiled and what the registry looks up.
+tmb_formats = \
+	moe/format/nvfp4 \
+	moe/format/nvfp4_w4a16 \
+	moe/format/fp8 \
+	moe/format/fp8_channel \
+	moe/format/fp8_block \
+	moe/format/mxfp4 \
+	moe/format/mxfp8 \
+	moe/format/int4
+tmb_archs = \
+	moe/model/arch/guess \
+	moe/model/arch/mixtral \
+	moe/model/arch/qwen3_moe
+tmb_layouts = \
+	moe/layout/modelopt \
+	moe/layout/compressed_tensors
+
+libtombac_a_SOURCES +=           \
+	$(tmb_formats:=.c) \
+	$(tmb_archs:=.c) \
+	$(tmb_layouts:=.c) \
+	moe/format/format.h      \
+	moe/format/formats.c     \
+	moe/format/formats.h     \
+	moe/io/checkpoint.c      \
+	moe/io/checkpoint.h      \
+	moe/io/digest.c          \
+	moe/io/files.c           \
+	moe/io/files.h           \
+	moe/io/header_write.c    \
+	moe/io/index.c           \
+	moe/io/json.c            \
+	moe/io/json.h            \
+	moe/io/match.c           \
+	moe/io/match.h           \
+	moe/io/safetensors.c     \
+	moe/io/safetensors.h     \
+	moe/layout/layout.h      \
+	moe/layout/layouts.c     \
+	moe/layout/layouts.h     \
+	moe/model/arch.h         \
+	moe/model/archs.c        \
+	moe/model/archs.h        \
+	moe/model/model.c        \
+	moe/model/model.h        \
+	moe/model/role.c         \
+	moe/model/role.h         \
+	moe/model/weight.c       \
+	moe/model/weight.h       \
+	moe/quantize/plan.c      \
+	moe/quantize/plan.h      \
+	moe/quantize/quantize.c  \
+	moe/quantize/quantize.h  \
+	moe/recipe/assign.c      \
+	moe/recipe/assign.h      \
+	moe/recipe/recipe.c      \
+	moe/recipe/recipe.h      \
+	moe/recipe/resolved.c    \
+	moe/verify/verify.c      \
+	moe/verify/verify.h
+
+registries = moe/format/registry.inc moe/model/registry.inc moe/layout/registry.inc
+nodist_libtombac_a_SOURCES = $(registries)
+BUILT_SOURCES += $(registries)
+CLEANFILES += $(registries)
+registry = $(AM_V_GEN)$(MKDIR_P) $(@D) && for f in $(1); do echo "X($$(basename $$f))"; done > $@
+moe/format/registry.inc: Makefile
+	$(call registry,$(tmb_formats))
+moe/model/registry.inc: Makefile
+	$(call registry,$(tmb_archs))
+moe/layout/registry.inc: Makefile
+	$(call registry,$(tmb_layouts))

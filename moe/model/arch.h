@@ -1,0 +1,69 @@
+/* arch.h - what an architecture is: data, no code.
+ *
+ * One file each under moe/model/arch/, one word in moe/local.mk.  An architecture answers to
+ * values of config.json's model_type and says, by patterns under a prefix, what role each tensor
+ * plays, which Linears serving engines fuse, how stacked (3-D) experts lie, and what its engines
+ * want spelled in a special way.
+ *
+ * Pattern language, matched against a module name without the prefix and without ".weight":
+ *   {L} a layer number   {E} an expert number   {N} any number   * any run of characters in one
+ *   dotted part   ** any run of characters, dots too   a|b|c alternatives within one part
+ * The first row that matches decides. */
+#ifndef TMB_MODEL_ARCH_H
+#define TMB_MODEL_ARCH_H
+
+#include "moe/model/role.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum {
+    TMB_ARCH_KEEP = 1,    /* stays as it is unless a rule names its role (small, sensitive) */
+    TMB_ARCH_STACKED = 2, /* a 3-D tensor that holds all experts of the layer */
+};
+
+typedef struct tmb_arch_row {
+    const char *pattern; /* NULL ends the table */
+    tmb_role role;
+    tmb_proj proj;
+    unsigned flags;
+} tmb_arch_row;
+
+/* Linears of one parent that engines run as one GEMM: same format, shared global and input
+ * scales.  Leaves not present in a layer are left out. */
+typedef struct tmb_arch_fuse {
+    const char *leaves[6];  /* "q_proj", "k_proj", "v_proj"; parent-relative, dots allowed */
+    const char *aliases[3]; /* names of the fused layer in engines: "qkv_proj"; may be empty */
+} tmb_arch_fuse;
+
+/* How a stacked tensor lies.  "io": [E, in, out] (x·W), "oi": [E, out, in]. Decided by shape against
+ * the config's hidden and expert width where that is possible, else as told here. */
+typedef enum tmb_stack {
+    TMB_STACK_NONE,
+    TMB_STACK_OI,             /* [E, 2I, H], [E, H, I]; rows 0..I-1 gate, I..2I-1 up */
+    TMB_STACK_IO,             /* [E, H, 2I], [E, I, H]; columns 0..I-1 gate */
+    TMB_STACK_IO_INTERLEAVED, /* [E, H, 2I]; even columns gate (gpt-oss BF16; its MXFP4 is OI interleaved) */
+} tmb_stack;
+
+/* Spellings that particular loaders need (formats.md 5.5). */
+enum {
+    TMB_QUIRK_EXPERT_ALIAS_MLP = 1,   /* also write the key "….mlp.experts" for block_sparse_moe */
+    TMB_QUIRK_PER_EXPERT_KEYS = 2,    /* SGLang wants a key for each expert's Linear */
+    TMB_QUIRK_NO_KV_SCALES = 4,       /* a loader breaks on k_scale/v_scale, or never reads them */
+    TMB_QUIRK_MLA = 8,                /* no KV scale tensors: MLA drops them */
+    TMB_QUIRK_NO_SHARED_FUSION = 16,  /* SGLang needs --disable-shared-experts-fusion */
+    TMB_QUIRK_STACKED_OUTPUT = 32,    /* ModelOpt layout keeps quantized experts 3-D */
+};
+
+typedef struct tmb_arch {
+    const char *name;               /* "qwen3_moe" */
+    const char *const *model_types; /* NULL-terminated */
+    const char *const *prefixes;    /* of the text model, tried in order; NULL-terminated; "" is legal */
+    const tmb_arch_row *rows;
+    const tmb_arch_fuse *fuses; /* ends with an empty leaves[0]; the common ones are always tried too */
+    tmb_stack stack;
+    unsigned quirks;
+    const char *engines_note; /* printed in the summary when not NULL */
+} tmb_arch;
+
+#endif

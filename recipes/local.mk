@@ -1,0 +1,2 @@
+# Shipped recipes, found by name: tombac plan CKPT --recipe nvfp4-experts
+dist_pkgdata_DATA +=

@@ -1,0 +1,3 @@
+bin_PROGRAMS += tombac
+tombac_SOURCES = src/main.c src/args.h
+tombac_LDADD = $(tombac_libs)

@@ -1,0 +1,21 @@
+# A test is one word here: a program tests/test_x (its source is tests/test_x.c, linked with the
+# library), or a script tests/x.test.  Both print TAP.
+check_PROGRAMS +=           \
+	tests/test_base
+dist_check_SCRIPTS +=       \
+	tests/layers.test
+EXTRA_DIST += tests/tap.h
+
+LDADD = $(tombac_libs)
+
+TESTS = $(check_PROGRAMS) $(dist_check_SCRIPTS)
+TEST_EXTENSIONS = .test
+TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+LOG_DRIVER = $(TAP_DRIVER)
+TEST_LOG_DRIVER = $(TAP_DRIVER)
+AM_TESTS_ENVIRONMENT = \
+	TOMBAC=$(abs_top_builddir)/tombac$(EXEEXT); export TOMBAC; \
+	srcdir=$(abs_top_srcdir); export srcdir; \
+	builddir=$(abs_top_builddir); export builddir; \
+	ASAN_OPTIONS=protect_shadow_gap=0:detect_leaks=1; export ASAN_OPTIONS;
+

@@ -5,6 +5,7 @@ check_PROGRAMS +=           \
 dist_check_SCRIPTS +=       \
 	tests/layers.test
 EXTRA_DIST += tests/tap.h
+EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/names tests/data/tinymoe
 
 LDADD = $(tombac_libs)
 

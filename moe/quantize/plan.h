@@ -1,16 +1,26 @@
 /* plan.h - what a job will do, to the byte, before it does anything.
  *
- * Pure: checkpoint + recipe + layout -> every output tensor with its file and offset, the memory
- * and disk the job needs, and every warning.  `tombac plan` prints it, `quantize` executes it.
+ * Pure: checkpoint + recipe + layout -> every output tensor with its file and offset, every other
+ * file with its size, the memory and disk the job needs, and every warning.  `tombac plan` prints
+ * it, `quantize` executes it.
  *
- * Memory.  Peak host bytes = metadata (what the checkpoint, inventory and plan hold)
- *   + threads * (reader + tile + part buffers of the largest bundle)  + a fixed 24 MiB of program,
- * printed as plan.peak_bytes; with a max_ram the number of threads is lowered to fit, and
- * TMB_EUSAGE tells the smallest that would do when one thread does not. */
+ * Order.  Outputs follow the source: file by file, by offset; the parts of a unit lie side by side
+ * and in one shard when they fit.  Constants of the layout (KV scales) come last.
+ *
+ * Memory.  Peak host bytes =
+ *   metadata (checkpoint headers, inventory, assignment, plan, 40 bytes of error sums a unit)
+ *   + the larger of  threads * (reader + tile buffers of the widest Linear + slab + copy buffer)
+ *                      + the largest shard header, twice
+ *              and   the index or tombac.json, whichever is longer, twice
+ *   + 24 MiB for the program itself
+ * printed as plan.peak_bytes.  With a max_ram the number of threads is lowered to fit; when one
+ * thread does not, TMB_EUSAGE tells the smallest limit that would do. */
 #ifndef TMB_QUANTIZE_PLAN_H
 #define TMB_QUANTIZE_PLAN_H
 
 #include "moe/layout/layout.h"
+
+#define TMB_SHARD_BYTES UINT64_C(5000000000) /* of a shard, header included, unless told */
 
 typedef enum tmb_out_kind {
     TMB_OUT_COPY,   /* the source tensor, byte for byte */
@@ -23,27 +33,30 @@ typedef struct tmb_out {
     const char *name;
     const uint64_t *shape; /* [rank] */
     uint64_t bytes;
-    uint64_t begin; /* in the data buffer of its file */
-    uint32_t file;  /* index into plan->files */
-    uint32_t source; /* COPY: tensor index; DECODE: unit index */
+    uint64_t begin;  /* in the data buffer of its file */
+    uint32_t file;   /* index into plan->files */
+    uint32_t source; /* COPY: tensor index; DECODE, PART: the first unit that writes it */
     float value;     /* CONST */
     uint8_t dtype, rank, kind;
 } tmb_out;
 
-/* Where one part of a unit goes. */
+/* Where one part of a unit goes: element (r, c) of the part at element
+ * base + r * row_stride + c * col_stride of the out. */
 typedef struct tmb_slot {
     uint32_t out; /* index into plan->outs */
     tmb_part part;
     bool reciprocal;
-    uint64_t base, row_stride, col_stride; /* elements of the out's dtype */
+    uint64_t base, row_stride, col_stride;
+    /* When rows do not follow each other there, the bundle fills this range of the out in memory
+     * first; 0 elements: rows are written where they belong. */
+    uint64_t slab_begin, slab_elements;
 } tmb_slot;
 
-/* Units that are quantized together: they share a scale, or an output slab. */
+/* Units that are worked on together: they share a scale, or interleave in an output. */
 typedef struct tmb_bundle {
-    const uint32_t *units;
+    const uint32_t *units; /* ascending */
     uint32_t n_units;
     uint32_t out_first; /* lowest index of an out it writes: bundles are sorted by it */
-    uint64_t bytes;     /* host bytes one thread needs for it */
 } tmb_bundle;
 
 typedef struct tmb_out_file {
@@ -52,6 +65,21 @@ typedef struct tmb_out_file {
     uint64_t data_bytes;
     uint32_t out_first, n_outs;
 } tmb_out_file;
+
+/* What is written besides the shards, in the order of publication. */
+typedef enum tmb_other_kind {
+    TMB_OTHER_CARRIED, /* a file of the source, byte for byte */
+    TMB_OTHER_CONFIG,  /* config.json */
+    TMB_OTHER_QUANT,   /* what the layout adds: hf_quant_config.json */
+    TMB_OTHER_INDEX,   /* model.safetensors.index.json */
+    TMB_OTHER_SUMMARY, /* tombac.json */
+} tmb_other_kind;
+
+typedef struct tmb_other_file {
+    const char *name;
+    uint64_t bytes; /* exact */
+    tmb_other_kind kind;
+} tmb_other_file;
 
 /* One row of the table: what one rule does to one role. */
 typedef struct tmb_plan_row {
@@ -73,28 +101,29 @@ typedef struct tmb_plan {
     tmb_job_view job;
     const tmb_layout *layout;
     tmb_plan_options options; /* defaults filled in; threads as lowered by max_ram */
-    tmb_out *outs; /* file by file, by offset */
+    tmb_out *outs;            /* file by file, by offset */
     uint32_t n_outs;
     tmb_out_file *files;
     uint32_t n_files;
-    tmb_slot *slots; /* of unit u: slots[slot_first[u]] .. slots[slot_first[u + 1]] */
+    tmb_slot *slots; /* of unit u: n_slots[u] from slot_first[u]; 0 when it is copied */
     uint32_t *slot_first;
+    uint8_t *n_slots;
+    uint32_t *share; /* of unit u: the first unit it shares its global scale with, or u */
     tmb_bundle *bundles;
     uint32_t n_bundles;
     tmb_plan_row *rows;
     uint32_t n_rows;
-    const char **copied; /* other files carried over */
-    uint32_t n_copied;
-    char *config_text;  /* config.json to write */
-    const char *file_name; /* hf_quant_config.json, or NULL */
-    char *file_text;
-    char *index_text; /* model.safetensors.index.json, NULL for a single file */
-    char *resolved;   /* the resolved recipe */
+    uint32_t *row_of; /* of unit u: index into rows */
+    tmb_other_file *others;
+    uint32_t n_others;
+    char *config_text;   /* config.json to write */
+    char *file_text;     /* the TMB_OTHER_QUANT file, or NULL */
+    char *resolved;      /* the resolved recipe */
     char resolved_sha256[TMB_SHA256_HEX];
     uint64_t bytes_in, bytes_out; /* of all tensors */
     uint64_t disk_bytes;          /* every byte of every file that will be written */
-    uint64_t peak_bytes;
-    double bits_effective; /* 8 * bytes of quantizable Linears / their parameters */
+    uint64_t metadata_bytes, thread_bytes, peak_bytes;
+    double bits_effective; /* 8 * output bytes of the Linears a glob may move / their parameters */
     const char **warnings;
     uint32_t n_warnings;
     tmb_arena arena;
@@ -104,5 +133,10 @@ tmb_status tmb_plan_build(tmb_plan **out, const tmb_model *model, const tmb_reci
                           const tmb_assignment *assignment, const tmb_plan_options *options,
                           tmb_err *err) TMB_CHECKED;
 void tmb_plan_close(tmb_plan *plan);
+
+/* The text of model.safetensors.index.json; malloc'ed, the caller's.  Built on demand, because it
+ * is as long as all names together. */
+tmb_status tmb_plan_index_text(const tmb_plan *plan, char **text, size_t *n,
+                               tmb_err *err) TMB_CHECKED;
 
 #endif

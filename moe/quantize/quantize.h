@@ -14,7 +14,9 @@
 typedef struct tmb_quantize_options {
     const char *out;     /* folder to make */
     bool restart;        /* discard what an earlier run left */
-    const char *command; /* the command line, for tombac.json */
+    const char *command; /* the command line, for the message of a run that was stopped; may be
+                            NULL.  tombac.json holds a command without paths instead, so that the
+                            same input gives the same bytes anywhere */
     tmb_watch watch;
 } tmb_quantize_options;
 

@@ -10,9 +10,29 @@ tmb_formats = \
 	moe/format/mxfp8 \
 	moe/format/int4
 tmb_archs = \
+	moe/model/arch/deepseek_v2 \
+	moe/model/arch/deepseek_v3 \
+	moe/model/arch/deepseek_v32 \
+	moe/model/arch/deepseek_v4 \
+	moe/model/arch/ernie4_5_moe \
+	moe/model/arch/glm4_moe \
+	moe/model/arch/glm4_moe_lite \
+	moe/model/arch/glm_moe_dsa \
+	moe/model/arch/gpt_oss \
 	moe/model/arch/guess \
+	moe/model/arch/kimi_k25 \
+	moe/model/arch/llama4 \
+	moe/model/arch/minimax_m2 \
+	moe/model/arch/minimax_m3 \
 	moe/model/arch/mixtral \
-	moe/model/arch/qwen3_moe
+	moe/model/arch/nemotron_h \
+	moe/model/arch/olmoe \
+	moe/model/arch/qwen2_moe \
+	moe/model/arch/qwen3_5_moe \
+	moe/model/arch/qwen3_moe \
+	moe/model/arch/qwen3_next \
+	moe/model/arch/qwen3_vl_moe \
+	moe/model/arch/qwen4_exp
 tmb_layouts = \
 	moe/layout/modelopt \
 	moe/layout/compressed_tensors
@@ -41,14 +61,30 @@ libtombac_a_SOURCES +=           \
 	moe/layout/layouts.c     \
 	moe/layout/layouts.h     \
 	moe/model/arch.h         \
+	moe/model/arch_rows.h    \
 	moe/model/archs.c        \
 	moe/model/archs.h        \
+	moe/model/builder.h      \
+	moe/model/dims.c         \
+	moe/model/dims.h         \
+	moe/model/form.c         \
+	moe/model/form.h         \
+	moe/model/fuse.c         \
+	moe/model/group.c        \
+	moe/model/match_rows.c   \
+	moe/model/match_rows.h   \
 	moe/model/model.c        \
 	moe/model/model.h        \
+	moe/model/parts.c        \
+	moe/model/parts.h        \
+	moe/model/prefix.c       \
 	moe/model/role.c         \
 	moe/model/role.h         \
+	moe/model/stack.c        \
 	moe/model/weight.c       \
 	moe/model/weight.h       \
+	moe/model/words.c        \
+	moe/model/words.h        \
 	moe/quantize/plan.c      \
 	moe/quantize/plan.h      \
 	moe/quantize/quantize.c  \

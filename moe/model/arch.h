@@ -5,10 +5,14 @@
  * plays, which Linears serving engines fuse, how stacked (3-D) experts lie, and what its engines
  * want spelled in a special way.
  *
- * Pattern language, matched against a module name without the prefix and without ".weight":
+ * Pattern language, matched against a module name without the prefix and without ".weight" (a
+ * name that does not begin with the prefix is matched whole):
  *   {L} a layer number   {E} an expert number   {N} any number   * any run of characters in one
- *   dotted part   ** any run of characters, dots too   a|b|c alternatives within one part
- * The first row that matches decides. */
+ *   dotted part   a|b|c alternatives within one part   ** last: this module and all below it;
+ *   ** first: any parts before
+ * The first row that matches decides.  Not in any table, because it holds for every
+ * architecture: layers past num_hidden_layers and parts called mtp or mtp_… are TMB_ROLE_MTP
+ * (model.c); which projection a Linear is, is told by its last part (role.c). */
 #ifndef TMB_MODEL_ARCH_H
 #define TMB_MODEL_ARCH_H
 
@@ -19,20 +23,20 @@
 
 enum {
     TMB_ARCH_KEEP = 1,    /* stays as it is unless a rule names its role (small, sensitive) */
-    TMB_ARCH_STACKED = 2, /* a 3-D tensor that holds all experts of the layer */
+    TMB_ARCH_STACKED = 2, /* 3-D tensors under it hold all experts of the layer */
+    TMB_ARCH_TABLE = 4,   /* looked up, not multiplied: no Linear though it is 2-D */
 };
 
 typedef struct tmb_arch_row {
     const char *pattern; /* NULL ends the table */
     tmb_role role;
-    tmb_proj proj;
     unsigned flags;
 } tmb_arch_row;
 
 /* Linears of one parent that engines run as one GEMM: same format, shared global and input
  * scales.  Leaves not present in a layer are left out. */
 typedef struct tmb_arch_fuse {
-    const char *leaves[6];  /* "q_proj", "k_proj", "v_proj"; parent-relative, dots allowed */
+    const char *leaves[6];  /* "q_proj", "k_proj", "v_proj": last parts under one parent */
     const char *aliases[3]; /* names of the fused layer in engines: "qkv_proj"; may be empty */
 } tmb_arch_fuse;
 
@@ -60,7 +64,7 @@ typedef struct tmb_arch {
     const char *const *model_types; /* NULL-terminated */
     const char *const *prefixes;    /* of the text model, tried in order; NULL-terminated; "" is legal */
     const tmb_arch_row *rows;
-    const tmb_arch_fuse *fuses; /* ends with an empty leaves[0]; the common ones are always tried too */
+    const tmb_arch_fuse *fuses; /* NULL, or ends with an empty leaves[0]; tried before the common ones */
     tmb_stack stack;
     unsigned quirks;
     const char *engines_note; /* printed in the summary when not NULL */

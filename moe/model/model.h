@@ -50,7 +50,8 @@ typedef struct tmb_unit {
     tmb_proj proj;
     int32_t layer;  /* -1 when outside the decoder layers */
     int32_t expert; /* -1 when no routed expert */
-    bool linear;    /* a 2-D weight (or a slice of a stack) that formats can take */
+    bool linear;    /* a 2-D weight (or a slice of a stack) that formats can take; false also for
+                       the routers, heads and tables of an MTP layer, which nothing may move */
     bool stacked;
     bool keep;              /* only a rule naming its role moves it */
     const char *keep_why;   /* why, when keep */
@@ -89,12 +90,13 @@ typedef struct tmb_model {
     uint32_t n_fuses;
     tmb_experts *experts;
     uint32_t n_experts_groups;
-    int n_layers;        /* num_hidden_layers of the text config, 0 unknown */
-    int n_experts;       /* routed experts a layer, 0 unknown */
+    int n_layers;        /* num_hidden_layers of the text config, else counted; 0 unknown */
+    int n_experts;       /* routed experts a layer (config, else counted), 0 unknown */
     int top_k;           /* 0 unknown */
     uint64_t active_parameters, parameters; /* of the text model, by top-k; estimates for reports */
     const char **notes; /* sentences that plan prints: guesses, kept towers, unknown tensors */
     uint32_t n_notes;
+    struct tmb_words *names; /* of units, for tmb_model_find */
     tmb_arena arena;
 } tmb_model;
 

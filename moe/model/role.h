@@ -40,8 +40,15 @@ const char *tmb_role_name(tmb_role role); /* "shared_expert", without the @ */
 const char *tmb_role_about(tmb_role role); /* one line for lists */
 bool tmb_role_find(const char *name, tmb_role *out); /* with or without the @ */
 
-/* Protected: only a rule that names the role moves it.  The reason, or NULL when a glob may
- * quantize it: "router: a changed logit changes which experts run". */
+/* Protected: only a rule that names the role moves it, and plan warns when one does.  The
+ * reason, or NULL when a glob may quantize it: "router: a changed logit changes which experts run". */
 const char *tmb_role_protected(tmb_role role);
+
+/* The reason why a glob leaves the role alone, NULL when it does not: the protected roles, and
+ * those that released checkpoints keep in high precision (MTP, vision, indexer, latent, other). */
+const char *tmb_role_kept(tmb_role role);
+
+/* By the last part of a module name: "gate_proj", "w1" are TMB_PROJ_GATE. */
+tmb_proj tmb_proj_of(const char *leaf, size_t n);
 
 #endif

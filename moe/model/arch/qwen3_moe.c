@@ -1,11 +1,22 @@
+/* qwen3_moe.c - Qwen3-30B-A3B, 235B-A22B. */
 #include "config.h"
-#include "moe/model/arch.h"
-
-#include <stddef.h>
+#include "moe/model/arch_rows.h"
 
 static const char *const types[] = {"qwen3_moe", NULL};
 static const char *const prefixes[] = {"model.", NULL};
-static const tmb_arch_row rows[] = {{NULL, 0, 0, 0}};
-static const tmb_arch_fuse fuses[] = {{{NULL}, {NULL}}};
+static const tmb_arch_row rows[] = {
+    TMB_ROWS_AROUND,
+    TMB_ROWS_LAYER_NORMS,
+    TMB_ROWS_GQA,
+    TMB_ROWS_DENSE("mlp"),
+    TMB_ROWS_MOE("mlp"),
+    TMB_ROWS_END,
+};
+
 const tmb_arch tmb_arch_qwen3_moe = {
-    .name = "qwen3_moe", .model_types = types, .prefixes = prefixes, .rows = rows, .fuses = fuses};
+    .name = "qwen3_moe",
+    .model_types = types,
+    .prefixes = prefixes,
+    .rows = rows,
+    .stack = TMB_STACK_OI,
+};

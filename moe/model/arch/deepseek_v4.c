@@ -1,0 +1,39 @@
+/* deepseek_v4.c - DeepSeek-V4: FP4 experts, FP8 elsewhere, hyper-connections; names without a prefix. */
+#include "config.h"
+#include "moe/model/arch_rows.h"
+
+static const char *const types[] = {"deepseek_v4", NULL};
+static const char *const prefixes[] = {"", "model.", NULL};
+static const tmb_arch_row rows[] = {
+    {"embed.**", TMB_ROLE_EMBEDDING, TMB_ARCH_TABLE},
+    {"head.**", TMB_ROLE_LM_HEAD, 0},
+    {"norm.**", TMB_ROLE_NORM, 0},
+    {"layers.{L}.attn_norm|ffn_norm.**", TMB_ROLE_NORM, 0},
+    {"layers.{L}.attn.q_norm|kv_norm.**", TMB_ROLE_NORM, 0},
+    {"layers.{L}.attn.compressor.norm.**", TMB_ROLE_NORM, 0},
+    {"layers.{L}.attn.compressor.**", TMB_ROLE_INDEXER, 0},
+    {"layers.{L}.attn.indexer.compressor.norm.**", TMB_ROLE_NORM, 0},
+    {"layers.{L}.attn.indexer.**", TMB_ROLE_INDEXER, 0},
+    {"layers.{L}.attn.wq_a|wq_b|wkv|wo_a|wo_b.**", TMB_ROLE_ATTENTION, 0},
+    {"layers.{L}.attn.**", TMB_ROLE_ATTENTION, TMB_ARCH_KEEP},
+    {"hc_head_fn|hc_head_base|hc_head_scale", TMB_ROLE_OTHER, 0},
+    {"layers.{L}.hc_*", TMB_ROLE_OTHER, 0},
+    TMB_ROWS_MOE("ffn"),
+    TMB_ROWS_END,
+};
+static const tmb_arch_fuse fuses[] = {
+    {{"wq_a", "wkv"}, {NULL}},
+    {{"wkv", "wgate"}, {NULL}},
+    TMB_FUSES_END,
+};
+
+const tmb_arch tmb_arch_deepseek_v4 = {
+    .name = "deepseek_v4",
+    .model_types = types,
+    .prefixes = prefixes,
+    .rows = rows,
+    .fuses = fuses,
+    .quirks = TMB_QUIRK_MLA,
+    .engines_note =
+        "engines run wo_a in groups and in the FP8 blocks it came in: keep attention in fp8-block",
+};

@@ -1,0 +1,22 @@
+/* gpt_oss.c - gpt-oss: stacked experts, gate and up interleaved, MXFP4 or BF16; sinks. */
+#include "config.h"
+#include "moe/model/arch_rows.h"
+
+static const char *const types[] = {"gpt_oss", NULL};
+static const char *const prefixes[] = {"model.", NULL};
+static const tmb_arch_row rows[] = {
+    TMB_ROWS_AROUND,
+    TMB_ROWS_LAYER_NORMS,
+    TMB_ROWS_GQA,
+    TMB_ROWS_MOE("mlp"),
+    TMB_ROWS_END,
+};
+
+const tmb_arch tmb_arch_gpt_oss = {
+    .name = "gpt_oss",
+    .model_types = types,
+    .prefixes = prefixes,
+    .rows = rows,
+    .stack = TMB_STACK_IO_INTERLEAVED,
+    .quirks = TMB_QUIRK_STACKED_OUTPUT,
+};

@@ -1,0 +1,31 @@
+/* minimax_m3.c - MiniMax-M3: block-sparse attention whose index projections run in the q, k, v GEMM. */
+#include "config.h"
+#include "moe/model/arch_rows.h"
+
+static const char *const types[] = {"minimax_m3", "minimax_m3_vl", "minimax_m3_vl_text", NULL};
+static const char *const prefixes[] = {"language_model.model.", "model.", NULL};
+static const tmb_arch_row rows[] = {
+    TMB_ROWS_AROUND,
+    TMB_ROWS_VISION,
+    TMB_ROWS_LAYER_NORMS,
+    {"layers.{L}.self_attn.index_q_norm|index_k_norm.**", TMB_ROLE_NORM, 0},
+    /* One format for all five, or some loaders drop the index: so they are attention. */
+    {"layers.{L}.self_attn.index_q_proj|index_k_proj.**", TMB_ROLE_ATTENTION, 0},
+    TMB_ROWS_GQA,
+    TMB_ROWS_DENSE("mlp"),
+    TMB_ROWS_MOE("block_sparse_moe"),
+    TMB_ROWS_END,
+};
+static const tmb_arch_fuse fuses[] = {
+    {{"q_proj", "k_proj", "v_proj", "index_q_proj", "index_k_proj"}, {"qkv_proj"}},
+    TMB_FUSES_END,
+};
+
+const tmb_arch tmb_arch_minimax_m3 = {
+    .name = "minimax_m3",
+    .model_types = types,
+    .prefixes = prefixes,
+    .rows = rows,
+    .fuses = fuses,
+    .quirks = TMB_QUIRK_EXPERT_ALIAS_MLP,
+};

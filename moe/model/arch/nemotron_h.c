@@ -1,0 +1,28 @@
+/* nemotron_h.c - Nemotron 3: Mamba2, attention and MoE in turn, experts without a gate projection. */
+#include "config.h"
+#include "moe/model/arch_rows.h"
+
+static const char *const types[] = {"nemotron_h", NULL};
+static const char *const prefixes[] = {"backbone.", "model.", NULL};
+static const tmb_arch_row rows[] = {
+    {"embeddings.**", TMB_ROLE_EMBEDDING, TMB_ARCH_TABLE},
+    {"norm_f.**", TMB_ROLE_NORM, 0},
+    {"lm_head.**", TMB_ROLE_LM_HEAD, 0},
+    {"layers.{L}.norm.**", TMB_ROLE_NORM, 0},
+    {"layers.{L}.mixer.norm.**", TMB_ROLE_NORM, 0},
+    /* Few and sensitive: every release leaves attention in BF16. */
+    {"layers.{L}.mixer.q_proj|k_proj|v_proj|o_proj.**", TMB_ROLE_ATTENTION, TMB_ARCH_KEEP},
+    {"layers.{L}.mixer.fc1_latent_proj|fc2_latent_proj.**", TMB_ROLE_LATENT, 0},
+    {"layers.{L}.mixer.up_proj|down_proj.**", TMB_ROLE_DENSE_MLP, 0},
+    {"layers.{L}.mixer.in_proj|out_proj.**", TMB_ROLE_LINEAR_ATTENTION, 0},
+    TMB_ROWS_MOE("mixer"),
+    {"layers.{L}.mixer.**", TMB_ROLE_LINEAR_ATTENTION, TMB_ARCH_KEEP},
+    TMB_ROWS_END,
+};
+
+const tmb_arch tmb_arch_nemotron_h = {
+    .name = "nemotron_h",
+    .model_types = types,
+    .prefixes = prefixes,
+    .rows = rows,
+};

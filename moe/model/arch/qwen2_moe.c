@@ -1,0 +1,21 @@
+/* qwen2_moe.c - Qwen1.5-MoE, Qwen2-57B-A14B: a gated shared expert, biases on q, k, v. */
+#include "config.h"
+#include "moe/model/arch_rows.h"
+
+static const char *const types[] = {"qwen2_moe", NULL};
+static const char *const prefixes[] = {"model.", NULL};
+static const tmb_arch_row rows[] = {
+    TMB_ROWS_AROUND,
+    TMB_ROWS_LAYER_NORMS,
+    TMB_ROWS_GQA,
+    TMB_ROWS_DENSE("mlp"),
+    TMB_ROWS_MOE("mlp"),
+    TMB_ROWS_END,
+};
+
+const tmb_arch tmb_arch_qwen2_moe = {
+    .name = "qwen2_moe",
+    .model_types = types,
+    .prefixes = prefixes,
+    .rows = rows,
+};

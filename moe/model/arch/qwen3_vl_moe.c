@@ -1,0 +1,23 @@
+/* qwen3_vl_moe.c - Qwen3-VL-30B-A3B, 235B-A22B: stacked experts [E, in, out], vision. */
+#include "config.h"
+#include "moe/model/arch_rows.h"
+
+static const char *const types[] = {"qwen3_vl_moe", "qwen3_vl_moe_text", NULL};
+static const char *const prefixes[] = {"model.language_model.", "model.", NULL};
+static const tmb_arch_row rows[] = {
+    TMB_ROWS_AROUND,
+    TMB_ROWS_VISION,
+    TMB_ROWS_LAYER_NORMS,
+    TMB_ROWS_GQA,
+    TMB_ROWS_DENSE("mlp"),
+    TMB_ROWS_MOE("mlp"),
+    TMB_ROWS_END,
+};
+
+const tmb_arch tmb_arch_qwen3_vl_moe = {
+    .name = "qwen3_vl_moe",
+    .model_types = types,
+    .prefixes = prefixes,
+    .rows = rows,
+    .stack = TMB_STACK_IO,
+};

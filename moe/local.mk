@@ -85,10 +85,39 @@ libtombac_a_SOURCES +=           \
 	moe/model/weight.h       \
 	moe/model/words.c        \
 	moe/model/words.h        \
+	moe/quantize/bundle.c    \
+	moe/quantize/bundle.h    \
+	moe/quantize/journal.c   \
+	moe/quantize/journal.h   \
+	moe/quantize/output.c    \
+	moe/quantize/output.h    \
 	moe/quantize/plan.c      \
 	moe/quantize/plan.h      \
+	moe/quantize/plan_bundles.c \
+	moe/quantize/plan_files.c \
+	moe/quantize/plan_internal.h \
+	moe/quantize/plan_memory.c \
+	moe/quantize/plan_names.c \
+	moe/quantize/plan_outs.c \
+	moe/quantize/plan_rows.c \
+	moe/quantize/plan_texts.c \
 	moe/quantize/quantize.c  \
 	moe/quantize/quantize.h  \
+	moe/quantize/run_internal.h \
+	moe/quantize/run_others.c \
+	moe/quantize/run_shards.c \
+	moe/quantize/shard_writer.c \
+	moe/quantize/shard_writer.h \
+	moe/quantize/slab.c      \
+	moe/quantize/slab.h      \
+	moe/quantize/slot.c      \
+	moe/quantize/slot.h      \
+	moe/quantize/summary.c   \
+	moe/quantize/summary.h   \
+	moe/quantize/text.c      \
+	moe/quantize/text.h      \
+	moe/quantize/work.c      \
+	moe/quantize/work.h      \
 	moe/recipe/assign.c      \
 	moe/recipe/assign.h      \
 	moe/recipe/recipe.c      \

@@ -38,6 +38,7 @@ typedef struct tmb_out {
     uint32_t source; /* COPY: tensor index; DECODE, PART: the first unit that writes it */
     float value;     /* CONST */
     uint8_t dtype, rank, kind;
+    uint8_t joined; /* wants to lie in the shard of the out before it */
 } tmb_out;
 
 /* Where one part of a unit goes: element (r, c) of the part at element

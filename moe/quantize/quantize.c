@@ -1,2 +1,148 @@
+/* quantize.c - the order of a run, and its result. */
 #include "config.h"
 #include "moe/quantize/quantize.h"
+
+#include "kernels/cpu/cpu.h"
+#include "moe/quantize/run_internal.h"
+#include "moe/quantize/summary.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static tmb_status allocate(tmb_run *run, tmb_err *err)
+{
+    const tmb_plan *plan = run->plan;
+    size_t names = (size_t)plan->n_files + plan->n_others + 1;
+    run->sums = calloc(plan->job.model->n_units + 1, sizeof *run->sums);
+    run->sha256 = calloc(names, sizeof *run->sha256);
+    run->shards = calloc(plan->n_files + 1, sizeof *run->shards);
+    run->open = calloc(plan->n_files + 1, sizeof *run->open);
+    if (run->sums && run->sha256 && run->shards && run->open) return TMB_OK;
+    return tmb_fail_memory(err, plan->job.model->n_units * sizeof *run->sums, "error sums");
+}
+
+static tmb_status check_disk(const tmb_run *run, tmb_err *err)
+{
+    const tmb_plan *plan = run->plan;
+    uint64_t need = plan->disk_bytes, free_bytes = 0;
+    for (uint32_t f = 0; f < plan->n_files; f++)
+        if (run->output.journal.have[f])
+            need -= plan->files[f].header_bytes + plan->files[f].data_bytes;
+    TRY(tmb_disk_free(run->output.dirfd, run->output.folder, &free_bytes, err));
+    if (need <= free_bytes) return TMB_OK;
+    return tmb_fail(err, TMB_ECREATE,
+                    "%s: needs %llu bytes of disk, %llu are free; make room, or choose another disk",
+                    run->output.folder, (unsigned long long)need, (unsigned long long)free_bytes);
+}
+
+/* Rows of all shards, in their order. */
+static void add_up(const tmb_run *run, tmb_group_error *errors)
+{
+    const tmb_plan *plan = run->plan;
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        tmb_group_error *to = &errors[i];
+        to->row = i;
+        for (uint32_t f = 0; f < plan->n_files; f++) {
+            const tmb_row_sums *from = &run->output.journal.rows[(size_t)f * plan->n_rows + i];
+            if (from->worst == TMB_NONE) continue;
+            if (!to->worst || from->worst_sqnr_db < to->worst_sqnr_db) {
+                to->worst = plan->job.model->units[from->worst].name;
+                to->worst_sqnr_db = from->worst_sqnr_db;
+            }
+            to->sums.signal += from->sums.signal;
+            to->sums.noise += from->sums.noise;
+            to->sums.dot += from->sums.dot;
+            to->sums.power += from->sums.power;
+            if (from->sums.max_error > to->sums.max_error) to->sums.max_error = from->sums.max_error;
+        }
+    }
+}
+
+/* What `quantize` prints: quantized rows only. */
+static void fill_result(tmb_quantize_result *result, const tmb_run *run, double seconds)
+{
+    tmb_group_error *groups = result->groups;
+    for (uint32_t i = 0; i < run->plan->n_rows; i++)
+        if (run->plan->rows[i].spec->format) groups[result->n_groups++] = groups[i];
+    result->bytes_read = run->done_bytes;
+    result->bytes_written = run->written;
+    result->seconds = seconds;
+    result->resumed = run->reused > 0;
+    result->shards_reused = run->reused;
+}
+
+/* A stop is no failure of ours: say how far it came, and how to go on. */
+static tmb_status tell_stop(const tmb_run *run, tmb_err *err)
+{
+    uint32_t finished = run->reused;
+    for (uint32_t f = 0; f < run->plan->n_files; f++)
+        finished += run->open[f] && run->sha256[f][0] && !run->shards[f].temporary[0];
+    if (run->options->command)
+        return tmb_fail(err, TMB_ESYSTEM, "%s: stopped with %u of %u shards finished; to continue, run "
+                        "again: %s", run->output.folder, finished, run->plan->n_files,
+                        run->options->command);
+    return tmb_fail(err, TMB_ESYSTEM, "%s: stopped with %u of %u shards finished; the same command "
+                    "continues", run->output.folder, finished, run->plan->n_files);
+}
+
+static tmb_status run_all(tmb_run *run, tmb_quantize_result *result, tmb_err *err)
+{
+    TRY(tmb_output_open(&run->output, run->plan, run->options->out, run->options->restart, err));
+    TRY(tmb_run_reuse(run, err));
+    TRY(check_disk(run, err));
+    TRY(tmb_work_list(&run->work, run->plan, run->output.journal.have, err));
+    TRY(tmb_run_shards(run, err));
+    add_up(run, result->groups);
+    TRY(tmb_run_others(run, result->groups, err));
+    return tmb_output_done(&run->output, err);
+}
+
+tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *options,
+                        tmb_quantize_result **out, tmb_err *err)
+{
+    double begin = now();
+    tmb_run run = {.plan = plan, .options = options, .ops = tmb_cpu_ops(),
+                   .output = {.dirfd = -1, .lockfd = -1, .journal = {.fd = -1}}};
+    tmb_quantize_result *result = calloc(1, sizeof *result);
+    *out = NULL;
+    if (!result) return tmb_fail_memory(err, sizeof *result, "the result");
+    omp_init_lock(&run.files);
+    omp_init_lock(&run.journal);
+    omp_init_lock(&run.watch);
+    result->groups = tmb_arena_alloc(&result->arena, (plan->n_rows + 1) * sizeof *result->groups);
+    tmb_status status = result->groups ? allocate(&run, err)
+                                       : tmb_fail_memory(err, plan->n_rows, "the result");
+    if (!status) status = run_all(&run, result, err);
+    if (!status) fill_result(result, &run, now() - begin);
+    if (status && run.stopped) status = tell_stop(&run, err);
+
+    tmb_output_close(&run.output);
+    tmb_work_free(&run.work);
+    free(run.sums);
+    free(run.sha256);
+    free(run.shards);
+    free(run.open);
+    omp_destroy_lock(&run.files);
+    omp_destroy_lock(&run.journal);
+    omp_destroy_lock(&run.watch);
+    if (status) {
+        tmb_quantize_result_close(result);
+        result = NULL;
+    }
+    *out = result;
+    return status;
+}
+
+void tmb_quantize_result_close(tmb_quantize_result *result)
+{
+    if (!result) return;
+    tmb_arena_free(&result->arena);
+    free(result);
+}

@@ -1,0 +1,279 @@
+#include "config.h"
+#include "moe/quantize/output.h"
+
+#include "moe/quantize/shard_writer.h"
+#include "moe/quantize/summary.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- where it is ------------------------------------------------------------------------------ */
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Whether fd's folder, or one above it, is the source. */
+static tmb_status refuse_source(const tmb_output *o, int fd, tmb_err *err)
+{
+    struct stat source, here, above;
+    const char *path = o->plan->job.model->ckpt->path;
+    tmb_status status = TMB_OK;
+    if (fstat(o->plan->job.model->ckpt->dirfd, &source))
+        return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot look at it", path);
+    int at = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (!status && at >= 0 && fstat(at, &here) == 0) {
+        if (same_file(&here, &source)) {
+            status = tmb_fail(err, TMB_ECREATE,
+                              "%s: is the source %s itself or lies inside it; choose another folder",
+                              o->folder, path);
+            break;
+        }
+        int up = openat(at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        close(at);
+        at = up;
+        if (up < 0 || fstat(up, &above) || same_file(&above, &here)) break;
+    }
+    if (at >= 0) close(at);
+    return status;
+}
+
+static tmb_status make_folder(tmb_output *o, tmb_err *err)
+{
+    char *slash = strrchr(o->folder, '/');
+    const char *name = slash ? slash + 1 : o->folder;
+    char *parent = slash == o->folder ? strdup("/")
+                   : slash            ? strndup(o->folder, (size_t)(slash - o->folder))
+                                      : strdup(".");
+    if (!parent) return tmb_fail_memory(err, strlen(o->folder), "a path");
+    tmb_status status = TMB_OK;
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        status = tmb_fail_errno(err, TMB_ECREATE, "%s: the folder for %s cannot be opened; create it "
+                                "first", parent, name);
+    if (!status) status = refuse_source(o, fd, err);
+    if (!status && mkdirat(fd, name, 0755))
+        status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create the folder", o->folder);
+    if (!status) {
+        o->created = true;
+        o->dirfd = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (o->dirfd < 0)
+            status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot open the new folder", o->folder);
+        (void)fsync(fd);
+    }
+    if (fd >= 0) close(fd);
+    free(parent);
+    return status;
+}
+
+static tmb_status open_folder(tmb_output *o, tmb_err *err)
+{
+    o->dirfd = open(o->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (o->dirfd < 0 && errno == ENOENT) return make_folder(o, err);
+    if (o->dirfd < 0 && errno == ENOTDIR)
+        return tmb_fail(err, TMB_ECREATE, "%s: is a file, and the output is a folder; choose another "
+                        "name", o->folder);
+    if (o->dirfd < 0) return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot open", o->folder);
+    return refuse_source(o, o->dirfd, err);
+}
+
+/* ---- what is in it ---------------------------------------------------------------------------- */
+
+static bool planned(const tmb_plan *plan, const char *name)
+{
+    for (uint32_t i = 0; i < plan->n_others; i++)
+        if (strcmp(plan->others[i].name, name) == 0) return true;
+    for (uint32_t i = 0; i < plan->n_files; i++)
+        if (strcmp(plan->files[i].name, name) == 0) return true;
+    return false;
+}
+
+/* Names that an unfinished run wrote, whichever job it was. */
+static bool left_behind(const tmb_output *o, const char *name)
+{
+    if (strncmp(name, TMB_TEMPORARY, sizeof TMB_TEMPORARY - 1) == 0) return true;
+    for (uint32_t i = 0; i < o->journal.n_written; i++)
+        if (strcmp(o->journal.written[i], name) == 0) return true;
+    return false;
+}
+
+/* Calls visit for every name but ".", ".." and the journal, until it fails. */
+static tmb_status each_name(tmb_output *o, tmb_status (*visit)(tmb_output *, const char *, tmb_err *),
+                            tmb_err *err)
+{
+    int fd = openat(o->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir) {
+        if (fd >= 0) close(fd);
+        return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot list", o->folder);
+    }
+    tmb_status status = TMB_OK;
+    for (struct dirent *e; !status && (e = readdir(dir));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+            strcmp(e->d_name, TMB_JOURNAL_NAME) != 0)
+            status = visit(o, e->d_name, err);
+    closedir(dir);
+    return status;
+}
+
+static tmb_status foreign(const tmb_output *o, const char *name, tmb_err *err)
+{
+    return tmb_fail(err, TMB_ECREATE,
+                    "%s: holds \"%s\", which this run did not write; choose an empty folder, or "
+                    "remove it", o->folder, name);
+}
+
+/* Without a journal: nothing may be there. */
+static tmb_status refuse_any(tmb_output *o, const char *name, tmb_err *err)
+{
+    if (faccessat(o->dirfd, TMB_SUMMARY_NAME, F_OK, 0) == 0)
+        return tmb_fail(err, TMB_ECREATE, "%s: is complete; remove it or choose another folder",
+                        o->folder);
+    return foreign(o, name, err);
+}
+
+/* With a journal of this job: what it will write, and its temporary files, which go. */
+static tmb_status tidy(tmb_output *o, const char *name, tmb_err *err)
+{
+    struct stat st;
+    if (fstatat(o->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+        return foreign(o, name, err);
+    if (strncmp(name, TMB_TEMPORARY, sizeof TMB_TEMPORARY - 1) == 0) {
+        if (unlinkat(o->dirfd, name, 0))
+            return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot remove", o->folder, name);
+        return TMB_OK;
+    }
+    return planned(o->plan, name) ? TMB_OK : foreign(o, name, err);
+}
+
+static tmb_status refuse_unknown(tmb_output *o, const char *name, tmb_err *err)
+{
+    struct stat st;
+    bool regular = fstatat(o->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+    return regular && left_behind(o, name) ? TMB_OK : foreign(o, name, err);
+}
+
+static tmb_status discard(tmb_output *o, const char *name, tmb_err *err)
+{
+    if (unlinkat(o->dirfd, name, 0))
+        return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot remove", o->folder, name);
+    return TMB_OK;
+}
+
+/* ---- who works on it -------------------------------------------------------------------------- */
+
+static tmb_status lock(tmb_output *o, tmb_err *err)
+{
+    for (;;) {
+        struct stat held, named;
+        o->lockfd = openat(o->dirfd, TMB_JOURNAL_NAME,
+                           O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+        if (o->lockfd < 0)
+            return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot write in this folder", o->folder);
+        if (flock(o->lockfd, LOCK_EX | LOCK_NB)) {
+            if (errno != EWOULDBLOCK)
+                return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot lock", o->folder,
+                                      TMB_JOURNAL_NAME);
+            return tmb_fail(err, TMB_ECREATE,
+                            "%s: process %ld is at work on it; wait for it, or stop it first",
+                            o->folder, tmb_journal_pid(o->lockfd));
+        }
+        /* the one before may have finished, and removed this very journal, meanwhile */
+        if (fstat(o->lockfd, &held) == 0 &&
+            fstatat(o->dirfd, TMB_JOURNAL_NAME, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+            same_file(&held, &named))
+            return TMB_OK;
+        close(o->lockfd);
+        o->lockfd = -1;
+    }
+}
+
+static tmb_status take_over(tmb_output *o, const char *identity, bool restart, tmb_err *err)
+{
+    tmb_journal *j = &o->journal;
+    TRY(tmb_journal_open(j, o->lockfd, o->folder, o->plan, identity, err));
+    if (!j->identity && !j->damaged) { /* new, or stopped before its first word */
+        TRY(each_name(o, refuse_any, err));
+        return tmb_journal_begin(j, identity, err);
+    }
+    if (restart) {
+        TRY(each_name(o, refuse_unknown, err));
+        TRY(each_name(o, discard, err));
+        for (uint32_t i = 0; i < o->plan->n_files; i++) j->have[i] = false;
+        return tmb_journal_begin(j, identity, err);
+    }
+    if (j->damaged)
+        return tmb_fail(err, TMB_EDATA, "%s/%s: is damaged; --restart discards the unfinished run",
+                        o->folder, TMB_JOURNAL_NAME);
+    if (!j->ours)
+        return tmb_fail(err, TMB_ECREATE,
+                        "%s: holds an unfinished run in which %s was another; repeat that command "
+                        "to finish it, or discard it with --restart", o->folder,
+                        tmb_journal_difference(j->identity, identity));
+    return each_name(o, tidy, err);
+}
+
+tmb_status tmb_output_open(tmb_output *o, const tmb_plan *plan, const char *folder, bool restart,
+                           tmb_err *err)
+{
+    char *identity = NULL, pid[32];
+    *o = (tmb_output){.plan = plan, .dirfd = -1, .lockfd = -1, .journal = {.fd = -1}};
+    size_t n = strlen(folder);
+    while (n > 1 && folder[n - 1] == '/') n--;
+    o->folder = strndup(folder, n);
+    if (!o->folder) return tmb_fail_memory(err, n + 1, "a path");
+    if (!n) return tmb_fail(err, TMB_EUSAGE, "the output folder has no name");
+
+    tmb_status status = open_folder(o, err);
+    /* look before the journal is made, so that somebody's folder stays as it was */
+    if (!status && faccessat(o->dirfd, TMB_JOURNAL_NAME, F_OK, AT_SYMLINK_NOFOLLOW))
+        status = each_name(o, refuse_any, err);
+    if (!status) status = lock(o, err);
+    if (!status) status = tmb_journal_identity(plan, &identity, err);
+    if (!status) status = take_over(o, identity, restart, err);
+    if (!status) {
+        snprintf(pid, sizeof pid, "pid %ld", (long)getpid());
+        status = tmb_journal_add(&o->journal, pid, err);
+    }
+    free(identity);
+    if (status) tmb_output_close(o);
+    return status;
+}
+
+/* Whether something is there that a later run could use. */
+static tmb_status anything(tmb_output *o, const char *name, tmb_err *err)
+{
+    (void)o;
+    (void)name;
+    (void)err;
+    return TMB_EINTERNAL;
+}
+
+void tmb_output_close(tmb_output *o)
+{
+    if (o->dirfd >= 0 && o->created && each_name(o, anything, NULL) == TMB_OK) {
+        if (o->lockfd >= 0) unlinkat(o->dirfd, TMB_JOURNAL_NAME, 0);
+        rmdir(o->folder);
+    }
+    tmb_journal_close(&o->journal);
+    if (o->lockfd >= 0) close(o->lockfd);
+    if (o->dirfd >= 0) close(o->dirfd);
+    free(o->folder);
+    *o = (tmb_output){.dirfd = -1, .lockfd = -1, .journal = {.fd = -1}};
+}
+
+tmb_status tmb_output_done(tmb_output *o, tmb_err *err)
+{
+    if (unlinkat(o->dirfd, TMB_JOURNAL_NAME, 0) || fsync(o->dirfd))
+        return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot remove", o->folder, TMB_JOURNAL_NAME);
+    o->created = false;
+    return TMB_OK;
+}

@@ -1,0 +1,41 @@
+/* run_internal.h - one run of quantize: what its threads share. */
+#ifndef TMB_QUANTIZE_RUN_INTERNAL_H
+#define TMB_QUANTIZE_RUN_INTERNAL_H
+
+#include "moe/quantize/bundle.h"
+#include "moe/quantize/output.h"
+#include "moe/quantize/work.h"
+
+#include <omp.h>
+
+typedef struct tmb_run {
+    const tmb_plan *plan;
+    const tmb_quantize_options *options;
+    const tmb_ops *ops;
+    tmb_output output;
+    tmb_work work;
+    tmb_sums *sums; /* [n_units] */
+    char (*sha256)[TMB_SHA256_HEX]; /* [n_files + n_others - 1] */
+    tmb_shard_writer *shards;       /* [n_files] */
+    bool *open;                     /* [n_files]: shards[f] has a temporary file */
+    uint64_t written;               /* bytes published by this run */
+    uint32_t reused;                /* shards that were finished before */
+
+    /* threads */
+    size_t next;          /* atomic: the next piece */
+    uint64_t done_bytes;  /* atomic */
+    uint32_t done_pieces; /* atomic */
+    int failed;           /* atomic: somebody failed, or was told to stop */
+    bool stopped;         /* told to stop */
+    tmb_err err;          /* of the first that failed */
+    omp_lock_t files, journal, watch;
+} tmb_run;
+
+/* run_shards.c: all shards that are not finished yet. */
+tmb_status tmb_run_shards(tmb_run *run, tmb_err *err) TMB_CHECKED;
+/* Believe the journal only where the bytes are still there; the others are worked on again. */
+tmb_status tmb_run_reuse(tmb_run *run, tmb_err *err) TMB_CHECKED;
+/* run_others.c: everything besides the shards, tombac.json last. */
+tmb_status tmb_run_others(tmb_run *run, const tmb_group_error *errors, tmb_err *err) TMB_CHECKED;
+
+#endif

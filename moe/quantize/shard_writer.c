@@ -1,0 +1,127 @@
+#include "config.h"
+#include "moe/quantize/shard_writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static tmb_status reserve(const tmb_shard_writer *w, uint64_t bytes, tmb_err *err)
+{
+    int rc;
+    do {
+        rc = fallocate(w->fd, 0, 0, (off_t)bytes);
+    } while (rc && errno == EINTR);
+    /* Not every file system can reserve: there the space was compared before the job began. */
+    if (rc && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
+        rc = ftruncate(w->fd, (off_t)bytes);
+    if (!rc) return TMB_OK;
+    return tmb_fail_errno(err, TMB_ECREATE,
+                          "%s/%s: no room for its %llu bytes; make room and run the same command "
+                          "again, it continues", w->folder, w->file->name,
+                          (unsigned long long)bytes);
+}
+
+static tmb_status write_header(tmb_shard_writer *w, tmb_err *err)
+{
+    const tmb_plan *plan = w->plan;
+    const tmb_out *outs = &plan->outs[w->file->out_first];
+    uint32_t n = w->file->n_outs;
+    tmb_tensor *tensors = calloc(n + 1, sizeof *tensors);
+    char *text = NULL;
+    size_t bytes = 0;
+    if (!tensors) return tmb_fail_memory(err, n * sizeof *tensors, "a shard's header");
+    for (uint32_t i = 0; i < n; i++)
+        tensors[i] = (tmb_tensor){.name = outs[i].name, .shape = outs[i].shape,
+                                  .begin = outs[i].begin, .bytes = outs[i].bytes,
+                                  .dtype = outs[i].dtype, .rank = outs[i].rank};
+    tmb_status status = tmb_header_format(&text, &bytes, tensors, n, w->file->name, err);
+    free(tensors);
+    if (!status && bytes + 8 != w->file->header_bytes)
+        status = tmb_fail(err, TMB_EINTERNAL, "%s: header of %zu bytes, planned %llu",
+                          w->file->name, bytes + 8, (unsigned long long)w->file->header_bytes);
+    unsigned char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)bytes >> (8 * i));
+    if (!status) status = tmb_file_pwrite(w->fd, length, 8, 0, w->temporary, err);
+    if (!status) status = tmb_file_pwrite(w->fd, text, bytes, 8, w->temporary, err);
+    free(text);
+    return status;
+}
+
+static tmb_status write_constants(tmb_shard_writer *w, tmb_err *err)
+{
+    for (uint32_t i = 0; i < w->file->n_outs; i++) {
+        const tmb_out *out = &w->plan->outs[w->file->out_first + i];
+        if (out->kind == TMB_OUT_CONST)
+            TRY(tmb_shard_write(w, &out->value, sizeof out->value, out->begin, err));
+    }
+    return TMB_OK;
+}
+
+tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t file, int dirfd,
+                            const char *folder, tmb_err *err)
+{
+    *w = (tmb_shard_writer){.plan = plan, .file = &plan->files[file], .folder = folder,
+                            .dirfd = dirfd, .fd = -1};
+    snprintf(w->temporary, sizeof w->temporary, TMB_TEMPORARY "%s", w->file->name);
+    if (unlinkat(dirfd, w->temporary, 0) && errno != ENOENT)
+        return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot remove", folder, w->temporary);
+    w->fd = openat(dirfd, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (w->fd < 0)
+        return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot create", folder, w->temporary);
+    tmb_status status = reserve(w, w->file->header_bytes + w->file->data_bytes, err);
+    if (!status) status = write_header(w, err);
+    if (!status) status = write_constants(w, err);
+    if (status) tmb_shard_discard(w);
+    return status;
+}
+
+tmb_status tmb_shard_write(tmb_shard_writer *w, const void *data, size_t n, uint64_t offset,
+                           tmb_err *err)
+{
+    if (offset > w->file->data_bytes || n > w->file->data_bytes - offset)
+        return tmb_fail(err, TMB_EINTERNAL, "%s: a write past the end", w->file->name);
+    TRY(tmb_file_pwrite(w->fd, data, n, w->file->header_bytes + offset, w->temporary, err));
+    __atomic_add_fetch(&w->written, n, __ATOMIC_RELAXED);
+    return TMB_OK;
+}
+
+tmb_status tmb_shard_publish(tmb_shard_writer *w, char sha256[TMB_SHA256_HEX], tmb_err *err)
+{
+    uint64_t written = __atomic_load_n(&w->written, __ATOMIC_RELAXED);
+    if (written != w->file->data_bytes)
+        return tmb_fail(err, TMB_EINTERNAL, "%s: %llu of %llu bytes were written", w->file->name,
+                        (unsigned long long)written, (unsigned long long)w->file->data_bytes);
+    /* The disk starts writing while the hash runs over the cached pages. */
+    (void)sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    TRY(tmb_sha256_file(w->fd, w->temporary, sha256, err));
+    if (fsync(w->fd))
+        return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot bring it to the disk", w->folder,
+                              w->temporary);
+    (void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
+    int fd = w->fd;
+    w->fd = -1;
+    if (close(fd)) {
+        tmb_status status = tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot close", w->folder,
+                                           w->temporary);
+        tmb_shard_discard(w);
+        return status;
+    }
+    if (renameat(w->dirfd, w->temporary, w->dirfd, w->file->name))
+        return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot give it its name", w->folder,
+                              w->file->name);
+    w->temporary[0] = '\0';
+    if (fsync(w->dirfd))
+        return tmb_fail_errno(err, TMB_EIO, "%s: cannot bring the folder to the disk", w->folder);
+    return TMB_OK;
+}
+
+void tmb_shard_discard(tmb_shard_writer *w)
+{
+    if (w->fd >= 0) close(w->fd);
+    if (w->temporary[0]) unlinkat(w->dirfd, w->temporary, 0);
+    w->fd = -1;
+    w->temporary[0] = '\0';
+}

@@ -1,0 +1,36 @@
+/* shard_writer.h - one output shard, from temporary name to published file.
+ *
+ * The file has its final size and header from the start; threads write where their bytes belong.
+ * What is published is complete: every byte was written once, the data is on the disk, then comes
+ * the name. */
+#ifndef TMB_QUANTIZE_SHARD_WRITER_H
+#define TMB_QUANTIZE_SHARD_WRITER_H
+
+#include "moe/quantize/plan.h"
+
+#define TMB_TEMPORARY ".tmp-" /* what names of unfinished files begin with */
+
+typedef struct tmb_shard_writer {
+    const tmb_plan *plan;
+    const tmb_out_file *file;
+    const char *folder; /* for messages */
+    int dirfd, fd;
+    char temporary[64];
+    uint64_t written; /* atomic: bytes of data */
+} tmb_shard_writer;
+
+/* Make the temporary file, reserve its space on the disk, write header and constants.
+ * TMB_ECREATE when there is no space. */
+tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t file, int dirfd,
+                            const char *folder, tmb_err *err) TMB_CHECKED;
+/* data [n] at `offset` of the data buffer.  Safe from several threads for ranges that do not
+ * overlap; a range is written once. */
+tmb_status tmb_shard_write(tmb_shard_writer *w, const void *data, size_t n, uint64_t offset,
+                           tmb_err *err) TMB_CHECKED;
+/* Hash, fsync, rename, fsync of the folder. */
+tmb_status tmb_shard_publish(tmb_shard_writer *w, char sha256[TMB_SHA256_HEX],
+                             tmb_err *err) TMB_CHECKED;
+/* Remove the temporary file; nothing when there is none. */
+void tmb_shard_discard(tmb_shard_writer *w);
+
+#endif

@@ -120,13 +120,24 @@ libtombac_a_SOURCES +=           \
 	moe/quantize/work.h      \
 	moe/recipe/assign.c      \
 	moe/recipe/assign.h      \
+	moe/recipe/decide.h      \
+	moe/recipe/draft.h       \
+	moe/recipe/hint.c        \
+	moe/recipe/lines.c       \
 	moe/recipe/recipe.c      \
 	moe/recipe/recipe.h      \
 	moe/recipe/resolved.c    \
+	moe/recipe/sections.c    \
+	moe/recipe/settle.c      \
+	moe/recipe/shipped.c     \
+	moe/recipe/size.c        \
+	moe/recipe/spec.c        \
+	moe/recipe/warn.c        \
 	moe/verify/verify.c      \
 	moe/verify/verify.h
 
-registries = moe/format/registry.inc moe/model/registry.inc moe/layout/registry.inc
+registries = moe/format/registry.inc moe/model/registry.inc moe/layout/registry.inc \
+	moe/recipe/layout_names.inc
 nodist_libtombac_a_SOURCES = $(registries)
 BUILT_SOURCES += $(registries)
 CLEANFILES += $(registries)
@@ -136,4 +147,7 @@ moe/format/registry.inc: Makefile
 moe/model/registry.inc: Makefile
 	$(call registry,$(tmb_archs))
 moe/layout/registry.inc: Makefile
+	$(call registry,$(tmb_layouts))
+# The words alone, for recipes that name a layout: moe/recipe/ stands below moe/layout/.
+moe/recipe/layout_names.inc: Makefile
 	$(call registry,$(tmb_layouts))

@@ -16,14 +16,15 @@
 #include "moe/recipe/recipe.h"
 
 typedef struct tmb_choice {
-    const tmb_spec *spec; /* spec->format NULL: keep as it is (or decode a quantized source to BF16) */
-    int32_t rule;         /* index into recipe->rules; -1: none, kept by default */
-    const char *why;      /* when kept against a rule: the reason; else NULL */
+    const tmb_spec
+        *spec;       /* spec->format NULL: keep as it is (or decode a quantized source to BF16) */
+    int32_t rule;    /* index into recipe->rules; -1: none, kept by default */
+    const char *why; /* when kept against a rule: the reason; else NULL */
 } tmb_choice;
 
 typedef struct tmb_assignment {
-    tmb_choice *choices; /* [model->n_units] */
-    uint32_t *matched;   /* [recipe->n_rules]: units each rule decided */
+    tmb_choice *choices;   /* [model->n_units] */
+    uint32_t *matched;     /* [recipe->n_rules]: units each rule decided */
     const char **warnings; /* one sentence each, with FILE:LINE where a rule is the cause */
     uint32_t n_warnings;
     tmb_arena arena;

@@ -49,8 +49,8 @@ typedef struct tmb_recipe {
     int n_specs;
     bool kv_fp8;
     int kv_line;
-    const char *layout; /* "modelopt" unless said */
-    int layout_line;    /* 0: the default */
+    const char *layout;  /* "modelopt" unless said */
+    int layout_line;     /* 0: the default */
     uint64_t shard_size; /* 0: not said */
     tmb_arena arena;
 } tmb_recipe;
@@ -62,6 +62,9 @@ tmb_status tmb_recipe_load(tmb_recipe **out, const char *where, const char *cons
 tmb_status tmb_recipe_parse(tmb_recipe **out, const char *text, size_t n, const char *path,
                             tmb_err *err) TMB_CHECKED;
 void tmb_recipe_close(tmb_recipe *recipe);
+
+/* Names of the shipped recipes, sorted, NULL-terminated, in the arena; NULL without memory. */
+const char **tmb_recipe_shipped(const char *const *folders, tmb_arena *arena);
 
 /* "5G", "512M", "16GiB", "1000000": powers of 1024. */
 bool tmb_size_parse(const char *text, uint64_t *bytes);

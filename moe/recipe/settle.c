@@ -13,31 +13,11 @@ static const char *leaf(const char *name)
     return dot ? dot + 1 : name;
 }
 
-static bool one_of(const char *word, const char *const *words)
-{
-    for (; *words; words++)
-        if (strcmp(word, *words) == 0) return true;
-    return false;
-}
-
-/* A rule with '@mtp' speaks of a whole decoder layer; what such a layer has in common with the
- * protected roles stays protected, since the unit's own role is lost in "mtp". */
-static const char *protected_inside(const tmb_unit *u)
-{
-    static const char *const routers[] = {"gate", "router", "shared_expert_gate", NULL};
-    static const char *const tables[] = {"embed_tokens", "head", "lm_head", NULL};
-    if (u->role != TMB_ROLE_MTP) return NULL;
-    if (one_of(leaf(u->name), routers)) return tmb_role_protected(TMB_ROLE_ROUTER);
-    if (one_of(leaf(u->name), tables)) return tmb_role_protected(TMB_ROLE_LM_HEAD);
-    return NULL;
-}
-
 /* Whether the rule names this unit, which is what moves a kept one: its role, or, where the
  * role is not protected, its whole name. */
 static bool names(const tmb_left *l, const tmb_unit *u)
 {
-    if (l->by_role) return !protected_inside(u);
-    return l->exact && !tmb_role_protected(u->role);
+    return l->by_role || (l->exact && !tmb_role_protected(u->role));
 }
 
 /* Multi-head latent attention: engines multiply kv_b_proj into the query and output projections
@@ -70,13 +50,12 @@ static tmb_status settle_unit(tmb_decider *d, uint32_t i, const char **columns)
     if (!f) return TMB_OK;
 
     const tmb_left *l = &d->left[c->rule];
-    const char *inside = protected_inside(u);
     if (!u->linear) {
         keep(d, i, TMB_REASON_KEPT, u->keep_why ? u->keep_why : "no Linear: formats take matrices");
         return TMB_OK;
     }
-    if ((u->keep || inside || tmb_role_protected(u->role)) && !names(l, u)) {
-        keep(d, i, TMB_REASON_KEPT, inside ? inside : u->keep_why ? u->keep_why : "kept");
+    if ((u->keep || tmb_role_protected(u->role)) && !names(l, u)) {
+        keep(d, i, TMB_REASON_KEPT, u->keep_why ? u->keep_why : tmb_role_protected(u->role));
         return TMB_OK;
     }
     if (f->col_multiple > 1 && u->in % f->col_multiple != 0) {

@@ -100,9 +100,9 @@ static void about_rule(list *w, int32_t r)
 
 /* What one pass over all choices tells. */
 typedef struct totals {
-    uint64_t quantized;                     /* units */
+    uint64_t quantized; /* units */
+    uint64_t experts, experts_quantized, experts_refused;
     uint64_t parameters, expert_parameters; /* of all Linears, of routed experts */
-    uint64_t experts, experts_quantized;    /* units */
 } totals;
 
 /* A glob meant for the routed experts that also catches the shared ones, which every token
@@ -130,11 +130,11 @@ static void about_all(list *w, const totals *t)
              "stays as it is");
         return;
     }
-    if (t->experts && !t->experts_quantized)
-        warn(w, -1,
-             "the routed experts stay as they are, and they are %.0f %% of the parameters; "
-             "to quantize them add *experts* = nvfp4 to [rules]",
-             100.0 * (double)t->expert_parameters / (double)t->parameters);
+    if (!t->experts || t->experts_quantized) return;
+    warn(w, -1, "the routed experts stay as they are, and they are %.0f %% of the parameters; %s",
+         100.0 * (double)t->expert_parameters / (double)t->parameters,
+         t->experts_refused ? "take a format that their width allows, like fp8"
+                            : "to quantize them add *experts* = nvfp4 to [rules]");
 }
 
 tmb_status tmb_warn(tmb_decider *d)
@@ -157,6 +157,7 @@ tmb_status tmb_warn(tmb_decider *d)
         if (u->role == TMB_ROLE_EXPERT) {
             t.experts++;
             t.experts_quantized += quantized;
+            t.experts_refused += c->why != NULL;
             t.expert_parameters += u->out * u->in;
         }
         if (!quantized) continue;

@@ -30,3 +30,51 @@ kernels_cpu_libavx512_a_SOURCES = kernels/cpu/avx512.c
 kernels_cpu_libavx512_a_CFLAGS = $(AM_CFLAGS) $(AVX512_CFLAGS)
 libtombac_a_LIBADD += $(kernels_cpu_libavx512_a_OBJECTS)
 endif
+
+# CUDA.  A .cu file is a source like any other: the suffix rule makes its object, and nvcc writes
+# dependencies like gcc.  Kernels for one architecture are compiled for it alone.
+libtombac_a_SOURCES +=           \
+	kernels/cuda/absent.c    \
+	kernels/cuda/device.h    \
+	kernels/cuda/read.h      \
+	kernels/cuda/w4a16.h     \
+	kernels/cuda/w4a16_pack.c
+sm90_headers =                   \
+	kernels/cuda/sm90/ptx.cuh \
+	kernels/cuda/sm90/w4_decode.cuh \
+	kernels/cuda/sm90/w4_gemm.cuh \
+	kernels/cuda/sm90/w4_permute.cuh \
+	kernels/cuda/sm90/w4_plan.cuh \
+	kernels/cuda/sm90/wgmma.cuh
+if HAVE_CUDA
+libtombac_a_SOURCES += kernels/cuda/device.c kernels/cuda/read.cu
+libtombac_a_CPPFLAGS += $(CUDA_CFLAGS)
+tombac_libs += $(CUDA_LIBS)
+if HAVE_SM90
+libtombac_a_SOURCES += kernels/cuda/sm90/w4a16.cu $(sm90_headers)
+else
+EXTRA_DIST += kernels/cuda/sm90/w4a16.cu $(sm90_headers)
+endif
+else
+EXTRA_DIST += kernels/cuda/device.c kernels/cuda/read.cu kernels/cuda/sm90/w4a16.cu $(sm90_headers)
+endif
+
+GENCODE = $(CUDA_GENCODE)
+kernels/cuda/sm90/%.o: GENCODE = $(SM90_GENCODE)
+
+AM_V_NVCC   = $(am__v_NVCC_@AM_V@)
+am__v_NVCC_ = $(am__v_NVCC_@AM_DEFAULT_V@)
+am__v_NVCC_0 = @echo "  NVCC    " $@;
+am__v_NVCC_1 =
+AM_NVCCFLAGS = -std=c++17 -O3 -lineinfo -Xcompiler -fPIC,-fvisibility=hidden,-Wall
+
+# Notes C7510 to C7514 say that ptxas gave up the wgmma pipeline: the kernel is right and slow.
+.cu.o:
+	$(AM_V_at)$(MKDIR_P) $(@D)/$(DEPDIR)
+	$(AM_V_NVCC)$(NVCC) $(AM_NVCCFLAGS) $(NVCCFLAGS) $(GENCODE) $(DEFS) $(AM_CPPFLAGS) \
+	  -MD -MP -MT $@ -MF $(@D)/$(DEPDIR)/$(*F).cu.d -Xptxas -v -c -o $@ $< >$@.log 2>&1 || { cat $@.log; exit 1; }; \
+	if grep -E 'C751[0-4]' $@.log; then rm -f $@; exit 1; fi
+
+-include $(wildcard kernels/cuda/$(DEPDIR)/*.cu.d kernels/cuda/*/$(DEPDIR)/*.cu.d)
+CLEANFILES += kernels/cuda/$(DEPDIR)/*.cu.d kernels/cuda/*/$(DEPDIR)/*.cu.d \
+	kernels/cuda/*.o.log kernels/cuda/*/*.o.log

@@ -1,11 +1,16 @@
 # A test is one word here: a program tests/test_x (its source is tests/test_x.c, linked with the
 # library), or a script tests/x.test.  Both print TAP.
 check_PROGRAMS +=           \
-	tests/test_base
+	tests/test_base           \
+	tests/test_w4a16
 dist_check_SCRIPTS +=       \
 	tests/layers.test
 EXTRA_DIST += tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/names tests/data/tinymoe
+
+# Programs that measure; not run by make check.
+EXTRA_PROGRAMS = tests/bench_gemm
+CLEANFILES += $(EXTRA_PROGRAMS)
 
 LDADD = $(tombac_libs)
 

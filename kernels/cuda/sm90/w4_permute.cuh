@@ -1,0 +1,63 @@
+/* w4_permute.cuh - activations in the order wgmma reads them.
+ *
+ * wgmma takes B from shared memory by a descriptor, so the K permutation of the packed weights has
+ * to be in memory.  For a tile of N tokens and columns 64 q .. 64 q + 63 the 128 N bytes are [4
+ * steps][2 halves][N tokens][4 blocks c][2 columns],  column = 64 q + 16 c + 4 step + 2 half + i.
+ */
+#ifndef TMB_CUDA_SM90_W4_PERMUTE_CUH
+#define TMB_CUDA_SM90_W4_PERMUTE_CUH
+
+#include "kernels/cuda/sm90/ptx.cuh"
+#include "kernels/cuda/sm90/w4_plan.cuh"
+
+/* The quad's words [lane c][j] -> [lane j][c]. */
+__device__ __forceinline__ void transpose_quad(uint32_t v[4], int c)
+{
+    for (int d = 1; d < 4; d *= 2) {
+        for (int i = 0; i < 4; i++) {
+            if (i & d) continue;
+            uint32_t give = c & d ? v[i] : v[i | d];
+            uint32_t got = __shfl_xor_sync(~0u, give, d);
+            if (c & d)
+                v[i] = got;
+            else
+                v[i | d] = got;
+        }
+    }
+}
+
+/* A warp takes 8 tokens x 64 columns; padded_cols is a multiple of 256, columns beyond cols are 0.
+ */
+__global__ void __launch_bounds__(256) w4_permute(w4_lists lists, uint16_t *out, const uint16_t *x,
+                                                  const int32_t *gather, int cols, int padded_cols)
+{
+    launch_dependents();
+    wait_for_previous();
+    const int lane = threadIdx.x & 31, c = lane & 3, groups = padded_cols / 64;
+    const int warps = gridDim.x * (blockDim.x >> 5);
+    for (int f = 1; f < W4_FAMILIES; f++) {
+        const int octets = w4_family_n(f) / 8, count = lists.counts[f] * octets * groups;
+        for (int u = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5); u < count; u += warps) {
+            const int q = u % groups, octet = u / groups % octets;
+            const w4_entry entry = lists.entries[f * lists.capacity + u / groups / octets];
+            const int n = entry.n, token = octet * 8 + (lane >> 2), col = 64 * q + 16 * c;
+            if (octet * 8 >= entry.rows) continue; /* columns of the product nobody reads */
+            uint4 v[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+            if (token < entry.rows && col < cols) {
+                int row = entry.row0 + token;
+                if (gather) row = gather[row];
+                const uint4 *from = (const uint4 *)(x + (size_t)row * cols + col);
+                v[0] = from[0];
+                v[1] = from[1];
+            }
+            uint16_t *to = out + (size_t)entry.x_row * padded_cols + (size_t)q * 64 * n;
+            for (int b = 0; b < 2; b++) { /* steps 2 b and 2 b + 1 */
+                uint32_t w[4] = {v[b].x, v[b].y, v[b].z, v[b].w};
+                transpose_quad(w, c);
+                *(uint4 *)(to + ((size_t)(4 * b + c) * n + token) * 8) = {w[0], w[1], w[2], w[3]};
+            }
+        }
+    }
+}
+
+#endif

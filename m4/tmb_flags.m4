@@ -8,9 +8,9 @@ AC_DEFUN([TMB_TRY_CFLAG], [
 ])
 AC_DEFUN([TMB_WARNINGS], [
   TMB_CFLAGS="-std=c11"
-  m4_foreach_w([f], [-Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wundef
+  m4_foreach_w([TMB_FLAG], [-Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wundef
     -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
-    -Wimplicit-fallthrough -fno-common -fvisibility=hidden], [TMB_TRY_CFLAG(f)])
+    -Wimplicit-fallthrough -fno-common -fvisibility=hidden], [TMB_TRY_CFLAG(TMB_FLAG)])
   AC_ARG_ENABLE([werror], [AS_HELP_STRING([--enable-werror], [fail on warnings @<:@no@:>@])])
   AS_IF([test "x$enable_werror" = xyes], [TMB_CFLAGS="$TMB_CFLAGS -Werror"])
   AC_SUBST([TMB_CFLAGS])

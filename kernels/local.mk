@@ -5,6 +5,7 @@ libtombac_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(CRYPTO_CFLAGS) $(PCRE2
 tombac_libs = libtombac.a $(INIH_LIBS) $(JANSSON_LIBS) $(CRYPTO_LIBS) $(PCRE2_LIBS)
 
 libtombac_a_SOURCES +=           \
+	kernels/base/codec.h     \
 	kernels/base/dtype.c     \
 	kernels/base/dtype.h     \
 	kernels/base/err.c       \
@@ -15,7 +16,8 @@ libtombac_a_SOURCES +=           \
 	kernels/base/progress.h  \
 	kernels/cpu/cpu.c        \
 	kernels/cpu/cpu.h        \
-	kernels/cpu/ref.c
+	kernels/cpu/ref.c        \
+	kernels/cpu/tables.h
 
 # One file an instruction set, compiled for it alone; cpu.c chooses at run time.
 if HAVE_AVX2

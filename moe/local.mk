@@ -44,6 +44,9 @@ libtombac_a_SOURCES +=           \
 	moe/format/format.h      \
 	moe/format/formats.c     \
 	moe/format/formats.h     \
+	moe/format/nvfp4.h       \
+	moe/format/parts.c       \
+	moe/format/parts.h       \
 	moe/io/checkpoint.c      \
 	moe/io/checkpoint.h      \
 	moe/io/digest.c          \

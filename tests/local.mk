@@ -2,6 +2,7 @@
 # library), or a script tests/x.test.  Both print TAP.
 check_PROGRAMS +=           \
 	tests/test_base           \
+	tests/test_formats        \
 	tests/test_w4a16
 dist_check_SCRIPTS +=       \
 	tests/layers.test

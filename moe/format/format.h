@@ -30,12 +30,12 @@ typedef enum tmb_part {
 
 /* How a kernel of this format rounds its input. */
 typedef enum tmb_act {
-    TMB_ACT_NONE,       /* weight only */
-    TMB_ACT_STATIC,     /* E4M3 by one scale a tensor: TMB_PART_INPUT = amax / 448 */
-    TMB_ACT_TOKEN,      /* E4M3 by one scale a token, at run time */
-    TMB_ACT_GROUP128,   /* E4M3 by one scale a token and 128 columns, at run time */
-    TMB_ACT_NVFP4,      /* E2M1 16-blocks at run time under TMB_PART_INPUT = amax / 2688 */
-    TMB_ACT_MX,         /* as the weight: E8M0 32-blocks at run time */
+    TMB_ACT_NONE,     /* weight only */
+    TMB_ACT_STATIC,   /* E4M3 by one scale a tensor: TMB_PART_INPUT = amax / 448 */
+    TMB_ACT_TOKEN,    /* E4M3 by one scale a token, at run time */
+    TMB_ACT_GROUP128, /* E4M3 by one scale a token and 128 columns, at run time */
+    TMB_ACT_NVFP4,    /* E2M1 16-blocks at run time under TMB_PART_INPUT = amax / 2688 */
+    TMB_ACT_MX,       /* as the weight: E8M0 32-blocks at run time */
 } tmb_act;
 
 typedef enum tmb_scale_rule {
@@ -46,7 +46,7 @@ typedef enum tmb_scale_rule {
 /* dtype and shape of one part of a weight [out, in], in the format's own geometry. */
 typedef struct tmb_geometry {
     tmb_dtype dtype;
-    int rank;          /* 0 (one number) or 2 */
+    int rank;          /* 0 (one number), 1 (TMB_PART_SHAPE) or 2 */
     uint64_t shape[2]; /* shape[0] rows, shape[1] columns, in elements of dtype */
     uint64_t bytes;
 } tmb_geometry;

@@ -29,7 +29,7 @@ const tmb_format *tmb_format_find(const char *name)
 
 uint64_t tmb_format_row_offset(const tmb_geometry *g, uint64_t out, uint64_t row)
 {
-    if (g->rank == 0 || g->shape[0] == 0) return 0;
+    if (g->rank != 2 || g->shape[0] == 0) return 0;
     uint64_t rows_per = g->shape[0] == out ? 1 : TMB_TILE_ROWS;
     return row / rows_per * (g->bytes / g->shape[0]);
 }

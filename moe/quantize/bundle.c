@@ -149,7 +149,7 @@ static bool task_of(const tmb_plan *plan, uint32_t u, const tmb_shard_writer *w,
                        .spec = plan->job.assignment->choices[u].spec, .global = 1};
     for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
         const tmb_slot *slot = &plan->slots[s];
-        if (&plan->files[plan->outs[slot->out].file] != w->file) continue;
+        if (slot->repeated || &plan->files[plan->outs[slot->out].file] != w->file) continue;
         task->slot[slot->part] = slot;
         any = tmb_part_dims_of(task->unit, task->spec->format, slot->part,
                                &task->dims[slot->part]) || any;

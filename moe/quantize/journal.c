@@ -103,12 +103,11 @@ tmb_status tmb_journal_add(tmb_journal *j, const char *text, tmb_err *err)
     tmb_text_puts(&t, text);
     tmb_text_puts(&t, "\n");
     TRY(tmb_text_take(&t, &line, &n, "the journal", err));
-    tmb_status status = tmb_file_pwrite(j->fd, line, n, j->end, TMB_JOURNAL_NAME, err);
+    tmb_status status = tmb_file_pwrite(j->fd, line, n, j->end, j->path, err);
     free(line);
     if (status) return status;
     if (fdatasync(j->fd))
-        return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot bring it to the disk", j->folder,
-                              TMB_JOURNAL_NAME);
+        return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush to the disk", j->path);
     j->end += n;
     memcpy(j->check, check, sizeof check);
     return TMB_OK;
@@ -117,7 +116,7 @@ tmb_status tmb_journal_add(tmb_journal *j, const char *text, tmb_err *err)
 tmb_status tmb_journal_begin(tmb_journal *j, const char *identity, tmb_err *err)
 {
     if (ftruncate(j->fd, 0))
-        return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot empty", j->folder, TMB_JOURNAL_NAME);
+        return tmb_fail_errno(err, TMB_EIO, "%s: cannot empty", j->path);
     j->end = 0;
     j->check[0] = '\0';
     return tmb_journal_add(j, identity, err);
@@ -241,16 +240,16 @@ static tmb_status read_lines(tmb_journal *j, const tmb_plan *plan, const char *i
     return TMB_OK;
 }
 
-static tmb_status load(int fd, const char *folder, char **out, size_t *n, tmb_err *err)
+static tmb_status load(int fd, const char *path, char **out, size_t *n, tmb_err *err)
 {
     struct stat st;
     if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size < 0 || st.st_size > TMB_JOURNAL_MAX)
-        return tmb_fail(err, TMB_EDATA, "%s/%s: not a journal of ours; remove it or choose another "
-                        "folder", folder, TMB_JOURNAL_NAME);
+        return tmb_fail(err, TMB_EDATA, "%s: not a journal of ours; remove it or choose another folder",
+                        path);
     *n = (size_t)st.st_size;
     *out = malloc(*n + 1);
     if (!*out) return tmb_fail_memory(err, *n + 1, "the journal");
-    return tmb_file_pread(fd, *out, *n, 0, TMB_JOURNAL_NAME, err);
+    return tmb_file_pread(fd, *out, *n, 0, path, err);
 }
 
 tmb_status tmb_journal_open(tmb_journal *j, int fd, const char *folder, const tmb_plan *plan,
@@ -258,24 +257,29 @@ tmb_status tmb_journal_open(tmb_journal *j, int fd, const char *folder, const tm
 {
     char *text = NULL;
     size_t n = 0;
-    *j = (tmb_journal){.fd = fd, .folder = folder};
+    *j = (tmb_journal){.fd = fd};
+    size_t room = strlen(folder) + sizeof TMB_JOURNAL_NAME + 1;
+    j->path = malloc(room);
+    if (!j->path) return tmb_fail_memory(err, room, "a path");
+    snprintf(j->path, room, "%s/%s", folder, TMB_JOURNAL_NAME);
     j->have = calloc(plan->n_files + 1, sizeof *j->have);
     j->sha256 = calloc(plan->n_files + 1, sizeof *j->sha256);
     j->rows = calloc((size_t)plan->n_files * plan->n_rows + 1, sizeof *j->rows);
     tmb_status status = TMB_OK;
     if (!j->have || !j->sha256 || !j->rows) status = tmb_fail_memory(err, n, "the journal");
-    if (!status) status = load(fd, folder, &text, &n, err);
+    if (!status) status = load(fd, j->path, &text, &n, err);
     if (!status) status = read_lines(j, plan, identity, text, n, err);
     j->damaged = !status && n && !j->identity;
     /* what is not believed is cut off, so that new records follow believed ones */
     if (!status && j->ours && j->end < n && ftruncate(fd, (off_t)j->end))
-        status = tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot shorten", folder, TMB_JOURNAL_NAME);
+        status = tmb_fail_errno(err, TMB_EIO, "%s: cannot shorten", j->path);
     free(text);
     return status;
 }
 
 void tmb_journal_close(tmb_journal *j)
 {
+    free(j->path);
     free(j->identity);
     free(j->have);
     free(j->sha256);
@@ -290,7 +294,7 @@ long tmb_journal_pid(int fd)
     char *text = NULL;
     size_t n = 0;
     long pid = 0;
-    if (!load(fd, "", &text, &n, NULL)) {
+    if (!load(fd, TMB_JOURNAL_NAME, &text, &n, NULL)) {
         text[n] = '\0';
         for (const char *s = text; (s = strstr(s, " pid ")); s += 5) {
             long value = strtol(s + 5, NULL, 10);

@@ -27,7 +27,7 @@ typedef struct tmb_row_sums {
 
 typedef struct tmb_journal {
     int fd;
-    const char *folder; /* for messages */
+    char *path;         /* for messages */
     uint64_t end;       /* where the next record goes */
     char check[TMB_CHECK_HEX + 1];
     char *identity; /* the first record's text, NULL when the journal is new */

@@ -196,11 +196,21 @@ static tmb_status lock(tmb_output *o, tmb_err *err)
     }
 }
 
+/* Fails at the first name: the folder holds more than a journal. */
+static tmb_status anything(tmb_output *o, const char *name, tmb_err *err)
+{
+    (void)o;
+    (void)name;
+    (void)err;
+    return TMB_EINTERNAL;
+}
+
 static tmb_status take_over(tmb_output *o, const char *identity, bool restart, tmb_err *err)
 {
     tmb_journal *j = &o->journal;
     TRY(tmb_journal_open(j, o->lockfd, o->folder, o->plan, identity, err));
-    if (!j->identity && !j->damaged) { /* new, or stopped before its first word */
+    bool torn = j->damaged && each_name(o, anything, NULL) == TMB_OK;
+    if (!j->identity && (!j->damaged || torn)) { /* new, or stopped in its first line */
         TRY(each_name(o, refuse_any, err));
         return tmb_journal_begin(j, identity, err);
     }
@@ -246,15 +256,6 @@ tmb_status tmb_output_open(tmb_output *o, const tmb_plan *plan, const char *fold
     free(identity);
     if (status) tmb_output_close(o);
     return status;
-}
-
-/* Whether something is there that a later run could use. */
-static tmb_status anything(tmb_output *o, const char *name, tmb_err *err)
-{
-    (void)o;
-    (void)name;
-    (void)err;
-    return TMB_EINTERNAL;
 }
 
 void tmb_output_close(tmb_output *o)

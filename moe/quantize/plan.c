@@ -73,7 +73,7 @@ out:
     free(p.view_first);
     free(p.views);
     free(p.owned);
-    tmb_names_free(&p.names);
+    tmb_plan_free_names(&p.names);
     if (status) {
         tmb_plan_close(plan);
         plan = NULL;

@@ -47,6 +47,7 @@ typedef struct tmb_slot {
     uint32_t out; /* index into plan->outs */
     tmb_part part;
     bool reciprocal;
+    bool repeated; /* a number that units share: another one writes it */
     uint64_t base, row_stride, col_stride;
     /* When rows do not follow each other there, the bundle fills this range of the out in memory
      * first; 0 elements: rows are written where they belong. */

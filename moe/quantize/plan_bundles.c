@@ -88,8 +88,11 @@ static void join_overlap(tmb_plan *plan, const tmb_reach *list, uint32_t begin, 
     tmb_part part = plan->slots[list[begin].slot].part;
     bool slab = false;
     for (uint32_t i = begin; i < end; i++) {
-        if (i > begin && part == TMB_PART_GLOBAL) join(share, list[begin].unit, list[i].unit);
-        if (part != TMB_PART_CODES && part != TMB_PART_SCALE) continue;
+        if (part != TMB_PART_CODES && part != TMB_PART_SCALE) {
+            plan->slots[list[i].slot].repeated = i > begin;
+            if (part == TMB_PART_GLOBAL) join(share, list[begin].unit, list[i].unit);
+            continue;
+        }
         if (i > begin) join(bundle, list[begin].unit, list[i].unit);
         slab = slab || list[i].elements != list[i].hi - list[i].lo + 1 ||
                plan->slots[list[i].slot].col_stride != 1;

@@ -15,7 +15,7 @@ static uint32_t hash(const char *s)
 
 static uint32_t *place(const tmb_planner *p, const char *name)
 {
-    const tmb_names *names = &p->names;
+    const tmb_plan_names *names = &p->names;
     for (uint32_t i = hash(name) & (names->room - 1);; i = (i + 1) & (names->room - 1)) {
         uint32_t at = names->table[i];
         if (at == TMB_NONE || strcmp(p->plan->outs[at].name, name) == 0) return &names->table[i];
@@ -24,7 +24,7 @@ static uint32_t *place(const tmb_planner *p, const char *name)
 
 static tmb_status grow(tmb_planner *p, tmb_err *err)
 {
-    tmb_names *names = &p->names;
+    tmb_plan_names *names = &p->names;
     uint32_t room = names->room ? names->room * 2 : 1u << 12;
     uint32_t *table = malloc(room * sizeof *table);
     if (!table) return tmb_fail_memory(err, room * sizeof *table, "output names");
@@ -36,21 +36,21 @@ static tmb_status grow(tmb_planner *p, tmb_err *err)
     return TMB_OK;
 }
 
-tmb_status tmb_names_find(tmb_planner *p, const char *name, uint32_t *at, tmb_err *err)
+tmb_status tmb_plan_find_name(tmb_planner *p, const char *name, uint32_t *at, tmb_err *err)
 {
     if (p->names.room < 2 * (p->names.used + 1)) TRY(grow(p, err));
     *at = *place(p, name);
     return TMB_OK;
 }
 
-void tmb_names_put(tmb_planner *p, uint32_t out)
+void tmb_plan_put_name(tmb_planner *p, uint32_t out)
 {
     *place(p, p->plan->outs[out].name) = out;
     p->names.used++;
 }
 
-void tmb_names_free(tmb_names *names)
+void tmb_plan_free_names(tmb_plan_names *names)
 {
     free(names->table);
-    *names = (tmb_names){0};
+    *names = (tmb_plan_names){0};
 }

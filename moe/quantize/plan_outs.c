@@ -25,7 +25,7 @@ static bool measure(tmb_out *out)
 static tmb_status append(tmb_planner *p, const tmb_out *out, uint32_t *at, tmb_err *err)
 {
     tmb_plan *plan = p->plan;
-    TRY(tmb_names_find(p, out->name, at, err));
+    TRY(tmb_plan_find_name(p, out->name, at, err));
     if (*at != TMB_NONE)
         return tmb_fail(err, TMB_EINTERNAL, "%s: two outputs have this name", out->name);
     if (plan->n_outs == p->room_outs) {
@@ -39,7 +39,7 @@ static tmb_status append(tmb_planner *p, const tmb_out *out, uint32_t *at, tmb_e
     plan->outs[*at] = *out;
     if (!measure(&plan->outs[*at]))
         return tmb_fail(err, TMB_EDATA, "%s: its size overflows", out->name);
-    tmb_names_put(p, *at);
+    tmb_plan_put_name(p, *at);
     return TMB_OK;
 }
 
@@ -73,7 +73,7 @@ static tmb_status out_of(tmb_planner *p, uint32_t u, const tmb_spelled *sp, uint
 {
     tmb_plan *plan = p->plan;
     const tmb_unit *unit = &p->model->units[u];
-    TRY(tmb_names_find(p, sp->name, at, err));
+    TRY(tmb_plan_find_name(p, sp->name, at, err));
     if (*at != TMB_NONE) {
         const tmb_out *old = &plan->outs[*at];
         bool same = unit->stacked && old->kind == kind && old->dtype == sp->dtype &&
@@ -219,7 +219,7 @@ static tmb_status constants(tmb_planner *p, tmb_err *err)
                        .value = extras[i].value, .dtype = TMB_F32, .rank = extras[i].rank != 0,
                        .kind = TMB_OUT_CONST, .source = TMB_NONE};
         uint32_t at;
-        TRY(tmb_names_find(p, out.name, &at, err));
+        TRY(tmb_plan_find_name(p, out.name, &at, err));
         if (at != TMB_NONE && p->plan->outs[at].kind == TMB_OUT_COPY) continue;
         TRY(append(p, &out, &at, err));
     }

@@ -81,15 +81,13 @@ static void fill_result(tmb_quantize_result *result, const tmb_run *run, double 
 /* A stop is no failure of ours: say how far it came, and how to go on. */
 static tmb_status tell_stop(const tmb_run *run, tmb_err *err)
 {
-    uint32_t finished = run->reused;
-    for (uint32_t f = 0; f < run->plan->n_files; f++)
-        finished += run->open[f] && run->sha256[f][0] && !run->shards[f].temporary[0];
+    uint32_t finished = run->reused + run->finished;
     if (run->options->command)
         return tmb_fail(err, TMB_ESYSTEM, "%s: stopped with %u of %u shards finished; to continue, run "
-                        "again: %s", run->output.folder, finished, run->plan->n_files,
+                        "again: %s", run->options->out, finished, run->plan->n_files,
                         run->options->command);
     return tmb_fail(err, TMB_ESYSTEM, "%s: stopped with %u of %u shards finished; the same command "
-                    "continues", run->output.folder, finished, run->plan->n_files);
+                    "continues", run->options->out, finished, run->plan->n_files);
 }
 
 static tmb_status run_all(tmb_run *run, tmb_quantize_result *result, tmb_err *err)

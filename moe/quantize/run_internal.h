@@ -19,7 +19,7 @@ typedef struct tmb_run {
     tmb_shard_writer *shards;       /* [n_files] */
     bool *open;                     /* [n_files]: shards[f] has a temporary file */
     uint64_t written;               /* bytes published by this run */
-    uint32_t reused;                /* shards that were finished before */
+    uint32_t reused, finished;      /* shards of an earlier run, and of this one */
 
     /* threads */
     size_t next;          /* atomic: the next piece */

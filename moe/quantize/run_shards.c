@@ -137,6 +137,7 @@ static tmb_status record(tmb_run *run, uint32_t f, bool before, tmb_err *err)
     } else {
         status = tmb_journal_add_shard(j, run->plan, f, run->sha256[f],
                                        &j->rows[(size_t)f * run->plan->n_rows], err);
+        run->finished += !status;
         run->written += run->plan->files[f].header_bytes + run->plan->files[f].data_bytes;
     }
     omp_unset_lock(&run->journal);

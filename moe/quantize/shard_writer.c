@@ -19,9 +19,8 @@ static tmb_status reserve(const tmb_shard_writer *w, uint64_t bytes, tmb_err *er
         rc = ftruncate(w->fd, (off_t)bytes);
     if (!rc) return TMB_OK;
     return tmb_fail_errno(err, TMB_ECREATE,
-                          "%s/%s: no room for its %llu bytes; make room and run the same command "
-                          "again, it continues", w->folder, w->file->name,
-                          (unsigned long long)bytes);
+                          "%s: no room for its %llu bytes; make room and run the same command again, "
+                          "it continues", w->path, (unsigned long long)bytes);
 }
 
 static tmb_status write_header(tmb_shard_writer *w, tmb_err *err)
@@ -44,8 +43,8 @@ static tmb_status write_header(tmb_shard_writer *w, tmb_err *err)
                           w->file->name, bytes + 8, (unsigned long long)w->file->header_bytes);
     unsigned char length[8];
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)bytes >> (8 * i));
-    if (!status) status = tmb_file_pwrite(w->fd, length, 8, 0, w->temporary, err);
-    if (!status) status = tmb_file_pwrite(w->fd, text, bytes, 8, w->temporary, err);
+    if (!status) status = tmb_file_pwrite(w->fd, length, 8, 0, w->path, err);
+    if (!status) status = tmb_file_pwrite(w->fd, text, bytes, 8, w->path, err);
     free(text);
     return status;
 }
@@ -65,13 +64,19 @@ tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t 
 {
     *w = (tmb_shard_writer){.plan = plan, .file = &plan->files[file], .folder = folder,
                             .dirfd = dirfd, .fd = -1};
+    size_t room = strlen(folder) + strlen(w->file->name) + 2;
+    w->path = malloc(room);
+    if (!w->path) return tmb_fail_memory(err, room, "a path");
+    snprintf(w->path, room, "%s/%s", folder, w->file->name);
     snprintf(w->temporary, sizeof w->temporary, TMB_TEMPORARY "%s", w->file->name);
-    if (unlinkat(dirfd, w->temporary, 0) && errno != ENOENT)
-        return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot remove", folder, w->temporary);
-    w->fd = openat(dirfd, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (w->fd < 0)
-        return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot create", folder, w->temporary);
-    tmb_status status = reserve(w, w->file->header_bytes + w->file->data_bytes, err);
+    unlinkat(dirfd, w->temporary, 0); /* what a killed run left */
+    w->fd = openat(dirfd, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    tmb_status status = TMB_OK;
+    if (w->fd < 0) {
+        w->temporary[0] = '\0';
+        status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create", w->path);
+    }
+    if (!status) status = reserve(w, w->file->header_bytes + w->file->data_bytes, err);
     if (!status) status = write_header(w, err);
     if (!status) status = write_constants(w, err);
     if (status) tmb_shard_discard(w);
@@ -83,7 +88,7 @@ tmb_status tmb_shard_write(tmb_shard_writer *w, const void *data, size_t n, uint
 {
     if (offset > w->file->data_bytes || n > w->file->data_bytes - offset)
         return tmb_fail(err, TMB_EINTERNAL, "%s: a write past the end", w->file->name);
-    TRY(tmb_file_pwrite(w->fd, data, n, w->file->header_bytes + offset, w->temporary, err));
+    TRY(tmb_file_pwrite(w->fd, data, n, w->file->header_bytes + offset, w->path, err));
     __atomic_add_fetch(&w->written, n, __ATOMIC_RELAXED);
     return TMB_OK;
 }
@@ -96,25 +101,17 @@ tmb_status tmb_shard_publish(tmb_shard_writer *w, char sha256[TMB_SHA256_HEX], t
                         (unsigned long long)written, (unsigned long long)w->file->data_bytes);
     /* The disk starts writing while the hash runs over the cached pages. */
     (void)sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-    TRY(tmb_sha256_file(w->fd, w->temporary, sha256, err));
-    if (fsync(w->fd))
-        return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot bring it to the disk", w->folder,
-                              w->temporary);
+    TRY(tmb_sha256_file(w->fd, w->path, sha256, err));
+    if (fsync(w->fd)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush to the disk", w->path);
     (void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
     int fd = w->fd;
     w->fd = -1;
-    if (close(fd)) {
-        tmb_status status = tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot close", w->folder,
-                                           w->temporary);
-        tmb_shard_discard(w);
-        return status;
-    }
+    if (close(fd)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot close", w->path);
     if (renameat(w->dirfd, w->temporary, w->dirfd, w->file->name))
-        return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot give it its name", w->folder,
-                              w->file->name);
+        return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot rename into place", w->path);
     w->temporary[0] = '\0';
-    if (fsync(w->dirfd))
-        return tmb_fail_errno(err, TMB_EIO, "%s: cannot bring the folder to the disk", w->folder);
+    if (fsync(w->dirfd) && errno != EINVAL) /* which some network file systems say */
+        return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush its folder to the disk", w->path);
     return TMB_OK;
 }
 
@@ -122,6 +119,8 @@ void tmb_shard_discard(tmb_shard_writer *w)
 {
     if (w->fd >= 0) close(w->fd);
     if (w->temporary[0]) unlinkat(w->dirfd, w->temporary, 0);
+    free(w->path);
+    w->path = NULL;
     w->fd = -1;
     w->temporary[0] = '\0';
 }

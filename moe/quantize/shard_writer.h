@@ -15,7 +15,8 @@ typedef struct tmb_shard_writer {
     const tmb_out_file *file;
     const char *folder; /* for messages */
     int dirfd, fd;
-    char temporary[64];
+    char temporary[64]; /* "" when there is none */
+    char *path;         /* of the final name, for messages */
     uint64_t written; /* atomic: bytes of data */
 } tmb_shard_writer;
 
@@ -30,7 +31,7 @@ tmb_status tmb_shard_write(tmb_shard_writer *w, const void *data, size_t n, uint
 /* Hash, fsync, rename, fsync of the folder. */
 tmb_status tmb_shard_publish(tmb_shard_writer *w, char sha256[TMB_SHA256_HEX],
                              tmb_err *err) TMB_CHECKED;
-/* Remove the temporary file; nothing when there is none. */
+/* Give everything back; a temporary file that was not published is removed. */
 void tmb_shard_discard(tmb_shard_writer *w);
 
 #endif

@@ -1,0 +1,186 @@
+/* test_quantize.c - whole jobs on small checkpoints: the bytes do not depend on the number of
+ * threads, files have the predicted size, and values come back. */
+#include "config.h"
+#include "kernels/cpu/cpu.h"
+#include "moe/model/weight.h"
+#include "tests/run_job.h"
+
+#include <math.h>
+
+static void test_threads(void)
+{
+    static const int counts[] = {1, 2, 3, 8};
+    char first[TMB_SHA256_HEX] = "", sha[TMB_SHA256_HEX];
+    for (int i = 0; i < 4; i++) {
+        tmb_err err = {0};
+        request r = {.source = data_path("tinymoe/a"), .out = in_root("threads"), .rules = users_recipe,
+                     .layout = "modelopt", .shard_size = 400000, .threads = counts[i]};
+        tmb_status status = run_here(&r, NULL, &err);
+        digest(r.out, sha);
+        if (i == 0) strcpy(first, sha);
+        ok(!status && sha[0] && strcmp(sha, first) == 0, "%d threads give the same bytes %s", counts[i],
+           err.message);
+        remove_tree(r.out);
+    }
+}
+
+/* Every file of the plan is there with its size, and nothing else. */
+static const char *size_fault(const tmb_plan *plan, const char *folder)
+{
+    static char text[1024];
+    uint64_t disk = 0;
+    uint32_t files = 0;
+    DIR *dir = opendir(folder);
+    if (!dir) return "no folder";
+    for (struct dirent *e; (e = readdir(dir));) {
+        struct stat st;
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        files++;
+        if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0) disk += (uint64_t)st.st_size;
+        uint64_t bytes = UINT64_MAX;
+        for (uint32_t i = 0; i < plan->n_files; i++)
+            if (!strcmp(plan->files[i].name, e->d_name))
+                bytes = plan->files[i].header_bytes + plan->files[i].data_bytes;
+        for (uint32_t i = 0; i < plan->n_others; i++)
+            if (!strcmp(plan->others[i].name, e->d_name)) bytes = plan->others[i].bytes;
+        if (bytes == (uint64_t)st.st_size) continue;
+        snprintf(text, sizeof text, "%s: %lld bytes, planned %lld", e->d_name, (long long)st.st_size,
+                 (long long)bytes);
+        closedir(dir);
+        return text;
+    }
+    closedir(dir);
+    if (files != plan->n_files + plan->n_others) return "files are missing";
+    return disk == plan->disk_bytes ? NULL : "disk bytes differ";
+}
+
+static bool equal_bytes(const tmb_checkpoint *a, const tmb_tensor *ta, const tmb_checkpoint *b,
+                        const tmb_tensor *tb)
+{
+    char *x = malloc(ta->bytes + 1), *y = malloc(ta->bytes + 1);
+    bool good = x && y && ta->bytes == tb->bytes && ta->dtype == tb->dtype &&
+                !tmb_checkpoint_read(a, ta, 0, x, ta->bytes, NULL) &&
+                !tmb_checkpoint_read(b, tb, 0, y, tb->bytes, NULL) && !memcmp(x, y, ta->bytes);
+    free(x);
+    free(y);
+    return good;
+}
+
+/* SQNR between two units in dB; -1000 when one cannot be read. */
+static double sqnr(const tmb_model *a, const tmb_unit *ua, const tmb_model *b, const tmb_unit *ub)
+{
+    tmb_reader *ra = NULL, *rb = NULL;
+    tmb_sums sums = {0};
+    const tmb_ops *ops = tmb_cpu_ops_named("ref");
+    float *x = malloc(TMB_TILE_ROWS * ua->in * 4), *y = malloc(TMB_TILE_ROWS * ua->in * 4);
+    bool good = x && y && ua->out == ub->out && ua->in == ub->in && !ub->broken &&
+                !tmb_reader_open(&ra, a, ops, NULL) && !tmb_reader_open(&rb, b, ops, NULL);
+    for (uint64_t row = 0; good && row < ua->out; row += TMB_TILE_ROWS) {
+        size_t rows = ua->out - row < TMB_TILE_ROWS ? (size_t)(ua->out - row) : TMB_TILE_ROWS;
+        good = !tmb_reader_rows(ra, ua, row, rows, x, NULL) && !tmb_reader_rows(rb, ub, row, rows, y, NULL);
+        if (good) ops->compare(&sums, x, y, rows * ua->in);
+    }
+    if (ra) tmb_reader_close(ra);
+    if (rb) tmb_reader_close(rb);
+    free(x);
+    free(y);
+    if (!good) return -1000;
+    return sums.noise > 0 ? 10 * log10(sums.signal / sums.noise) : 1000;
+}
+
+/* Least SQNR that the element's width allows for weights of these fixtures (outliers of 8 sigma). */
+static double least_db(const tmb_spec *spec)
+{
+    if (!spec->format) return 40; /* BF16 of a decoded source */
+    return spec->format->bits > 6 ? 25 : 12;
+}
+
+static const char *value_fault(const job *j, const char *folder)
+{
+    static char text[1024];
+    tmb_checkpoint *ckpt = NULL;
+    tmb_model *model = NULL;
+    tmb_err err = {0};
+    const char *fault = NULL;
+    if (tmb_checkpoint_open(&ckpt, folder, &err) || tmb_model_open(&model, ckpt, &err)) {
+        snprintf(text, sizeof text, "cannot reopen: %s", err.message);
+        if (ckpt) tmb_checkpoint_close(ckpt);
+        return text;
+    }
+    for (uint32_t i = 0; !fault && i < j->plan->n_outs; i++) {
+        const tmb_out *out = &j->plan->outs[i];
+        const tmb_tensor *t = tmb_checkpoint_find(ckpt, out->name);
+        if (!t || (out->kind == TMB_OUT_COPY &&
+                   !equal_bytes(j->ckpt, &j->ckpt->tensors[out->source], ckpt, t))) {
+            snprintf(text, sizeof text, "%s: %s", out->name, t ? "differs from the source" : "missing");
+            fault = text;
+        }
+    }
+    for (uint32_t u = 0; !fault && u < j->model->n_units; u++) {
+        if (!j->plan->n_slots[u]) continue;
+        const tmb_unit *a = &j->model->units[u], *b = tmb_model_find(model, a->name);
+        double db = b ? sqnr(j->model, a, model, b) : -2000;
+        if (db >= least_db(j->assignment->choices[u].spec)) continue;
+        snprintf(text, sizeof text, "%s: %.1f dB%s%s", a->name, db, b && b->broken ? ", " : "",
+                 b && b->broken ? b->broken : "");
+        fault = text;
+    }
+    tmb_model_close(model);
+    tmb_checkpoint_close(ckpt);
+    return fault;
+}
+
+static void test_fixtures(void)
+{
+    static const struct { const char *rules, *layout; uint64_t shard_size; } jobs[] = {
+        {users_recipe, "modelopt", 0},
+        {users_recipe, "compressed-tensors", 150000},
+        {"*experts* = nvfp4-w4a16\n", "compressed-tensors", 60000},
+        {"*experts* = mxfp4\n* = fp8-channel\n", "compressed-tensors", 0},
+        {"*experts* = int4\n", "compressed-tensors", 0},
+        {"* = fp8-block\n", "compressed-tensors", 90000},
+        {"*experts* = bf16\n* = fp8\n", "modelopt", 90000},
+    };
+    const char *folder = data_path("arch");
+    DIR *dir = opendir(folder);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (e->d_name[0] == '.') continue;
+        int done_jobs = 0;
+        const char *fault = NULL;
+        for (size_t i = 0; i < sizeof jobs / sizeof *jobs && !fault; i++) {
+            char source[2048];
+            job j;
+            tmb_quantize_result *result = NULL;
+            tmb_plan_options options = {.layout = jobs[i].layout, .shard_size = jobs[i].shard_size,
+                                        .threads = 2};
+            tmb_quantize_options q = {.out = in_root("out")};
+            snprintf(source, sizeof source, "%s/%s", data_path("arch"), e->d_name);
+            tmb_status status = job_open(&j, source, jobs[i].rules, &options);
+            if (status == TMB_EUSAGE) { /* not for this model, or not in this layout */
+                job_close(&j);
+                continue;
+            }
+            if (!status) status = tmb_quantize(j.plan, &q, &result, &j.err);
+            if (status) fault = j.err.message;
+            if (!fault) fault = size_fault(j.plan, q.out);
+            if (!fault) fault = value_fault(&j, q.out);
+            if (fault) printf("# %s in %s: %s\n", jobs[i].rules, jobs[i].layout, fault);
+            if (fault) fault = "see above";
+            done_jobs++;
+            tmb_quantize_result_close(result);
+            job_close(&j);
+            remove_tree(in_root("out"));
+        }
+        ok(!fault && done_jobs >= 2, "%s: %d jobs, sizes exact, values come back", e->d_name, done_jobs);
+    }
+    if (dir) closedir(dir);
+}
+
+int main(void)
+{
+    make_root();
+    test_threads();
+    test_fixtures();
+    remove_tree(root);
+    return done();
+}

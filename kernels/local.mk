@@ -17,7 +17,8 @@ libtombac_a_SOURCES +=           \
 	kernels/cpu/cpu.c        \
 	kernels/cpu/cpu.h        \
 	kernels/cpu/ref.c        \
-	kernels/cpu/tables.h
+	kernels/cpu/tables.h     \
+	kernels/cpu/vector.h
 
 # One file an instruction set, compiled for it alone; cpu.c chooses at run time.
 if HAVE_AVX2

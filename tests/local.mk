@@ -3,6 +3,7 @@
 check_PROGRAMS +=           \
 	tests/test_base           \
 	tests/test_formats        \
+	tests/test_ops            \
 	tests/test_w4a16
 dist_check_SCRIPTS +=       \
 	tests/layers.test

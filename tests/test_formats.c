@@ -63,8 +63,8 @@ static void quantize(const tmb_format *f, const tmb_ops *ops, tmb_scale_rule rul
         uint64_t s = w->has_scales ? tmb_format_row_offset(&w->scale_geometry, w->rows, r) : 0;
         f->encode(f, ops, rule, w->x + r * w->cols, n, w->cols, w->global, w->codes + c,
                   w->scales + s, w->work);
-        f->decode(f, ops, w->back + r * w->cols, n, w->cols, w->codes + c, w->scales + s,
-                  w->global, w->work);
+        f->decode(f, ops, w->back + r * w->cols, n, w->cols, w->codes + c, w->scales + s, w->global,
+                  w->work);
     }
 }
 
@@ -97,9 +97,13 @@ static void fill_gaussian(weight *w, uint64_t seed)
 
 /* Numbers no weight should hold, all in one tensor or one alone in a field of zeros. */
 static const float adversarial[] = {
-    FLT_TRUE_MIN, -FLT_TRUE_MIN, 0x1p-140f, 0x1p-133f, -0x1.fcp-127f, FLT_MIN,   7.9e-36f,
-    1e-30f,       -1e-6f,        1.0f,      -448.0f,   1e4f,          1e30f,     FLT_MAX,
-    -FLT_MAX,     0x1.8p127f,    0x1.cp127f, -0.0f,    0.0f,          1.18e-38f, 2688 * FLT_TRUE_MIN,
+    FLT_TRUE_MIN, -FLT_TRUE_MIN, 0x1p-140f,
+    0x1p-133f,    -0x1.fcp-127f, FLT_MIN,
+    7.9e-36f,     1e-30f,        -1e-6f,
+    1.0f,         -448.0f,       1e4f,
+    1e30f,        FLT_MAX,       -FLT_MAX,
+    0x1.8p127f,   0x1.cp127f,    -0.0f,
+    0.0f,         1.18e-38f,     2688 * FLT_TRUE_MIN,
 };
 enum { ADVERSARIAL = sizeof adversarial / sizeof *adversarial };
 

@@ -6,15 +6,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* From the plainest to the fastest. */
+/* From the plainest to the fastest; a table is NULL when this build lacks it. */
 static const tmb_ops *const tables[] = {
     &tmb_ops_ref,
+#ifdef HAVE_AVX2
+    &tmb_ops_avx2,
+#else
+    NULL,
+#endif
+#ifdef HAVE_AVX512
+    &tmb_ops_avx512,
+#else
+    NULL,
+#endif
 };
 enum { TABLES = sizeof tables / sizeof *tables };
 
+/* The extensions each vector file is compiled for: see m4/tmb_vector.m4. */
 static bool runs_here(int i)
 {
-    return tables[i] != NULL;
+    if (!tables[i]) return false;
+#if defined HAVE_AVX2 || defined HAVE_AVX512
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    if (i == 1) return avx2;
+    if (i == 2)
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#endif
+    return true;
 }
 
 const tmb_ops *tmb_cpu_ops_at(int n)

@@ -11,7 +11,7 @@ EXTRA_DIST += tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/names tests/data/tinymoe
 
 # Programs that measure; not run by make check.
-EXTRA_PROGRAMS = tests/bench_gemm
+EXTRA_PROGRAMS = tests/bench_gemm tests/bench_ops
 CLEANFILES += $(EXTRA_PROGRAMS)
 
 LDADD = $(tombac_libs)

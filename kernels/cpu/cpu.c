@@ -5,6 +5,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined HAVE_AVX2 || defined HAVE_AVX512
+#include <cpuid.h>
+#endif
 
 /* From the plainest to the fastest; a table is NULL when this build lacks it. */
 static const tmb_ops *const tables[] = {
@@ -22,12 +25,21 @@ static const tmb_ops *const tables[] = {
 };
 enum { TABLES = sizeof tables / sizeof *tables };
 
+#if defined HAVE_AVX2 || defined HAVE_AVX512
+/* Not every compiler's __builtin_cpu_supports() knows the name. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 /* The extensions each vector file is compiled for: see m4/tmb_vector.m4. */
 static bool runs_here(int i)
 {
     if (!tables[i]) return false;
 #if defined HAVE_AVX2 || defined HAVE_AVX512
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && has_f16c();
     if (i == 1) return avx2;
     if (i == 2)
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -203,6 +203,55 @@ __device__ __forceinline__ void w4_store(const w4_args &p, const w4_entry &entry
 /* ---- tiles of 8 and 16 tokens: mma.sync
  * ---------------------------------------------------------- */
 
+/* What a warp needs for 64 columns of its row tiles: loaded one group ahead, because a decoding
+ * warp has few neighbours to hide the latency of shared memory behind. */
+template <int N, int TILES> struct w4_group {
+    uint4 codes[TILES], x[N / 8][2];
+    uint32_t scales[TILES];
+
+    /* q: which 64 columns of the stage; tile: the warp's first row tile. */
+    template <class S>
+    __device__ __forceinline__ void load(const uint8_t *stage, int q, int tile, int lane)
+    {
+#pragma unroll
+        for (int m = 0; m < TILES; m++) {
+            const int t = tile + m;
+            const uint8_t *blob = stage + (t / 4) * S::blob_stride + q / 2 * TMB_W4_BLOB_BYTES;
+            codes[m] = *(const uint4 *)(blob + (((q & 1) * 4 + t % 4) * 32 + lane) * 16);
+            scales[m] = *(const uint32_t *)(blob + TMB_W4_BLOB_CODES + ((t % 4) * 32 + lane) * 4);
+        }
+        const uint8_t *xs = stage + S::blobs * S::blob_stride + (lane >> 2) * S::x_pitch +
+                            (lane & 3) * 32 + q * 128;
+#pragma unroll
+        for (int n = 0; n < N / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                x[n][i] = *(const uint4 *)(xs + n * 8 * S::x_pitch + i * 16);
+    }
+
+    __device__ __forceinline__ void multiply(float (*c)[N / 2], int q) const
+    {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+#pragma unroll
+            for (int m = 0; m < TILES; m++) {
+                const uint32_t word = j == 0   ? codes[m].x
+                                      : j == 1 ? codes[m].y
+                                      : j == 2 ? codes[m].z
+                                               : codes[m].w;
+                uint32_t a[4];
+                w4_decode(word, w4_scale(scales[m], 2 * (q & 1)),
+                          w4_scale(scales[m], 2 * (q & 1) + 1), a);
+#pragma unroll
+                for (int n = 0; n < N / 8; n++) {
+                    const uint4 b = x[n][j >> 1];
+                    mma_bf16(&c[m][4 * n], a, j & 1 ? b.z : b.x, j & 1 ? b.w : b.y);
+                }
+            }
+        }
+    }
+};
+
 template <class S, int N, int TILES, int HALVES>
 __device__ __forceinline__ void w4_unit_mma(const w4_args &p, const w4_walk &walk,
                                             const uint8_t *smem, w4_ring &ring)
@@ -212,48 +261,16 @@ __device__ __forceinline__ void w4_unit_mma(const w4_args &p, const w4_walk &wal
     float c[TILES][N / 2] = {};
     for (int k0 = 0; k0 < k_blobs; k0 += HALVES) {
         barrier_wait(ring.full<S>(p, ring.stage), ring.parity);
-        const uint8_t *at = smem + ring.stage * S::stage;
-        const uint8_t *xs =
-            at + S::blobs * S::blob_stride + (lane >> 2) * S::x_pitch + (lane & 3) * 32;
-        const int halves = min(HALVES, k_blobs - k0);
-        for (int half = 0; half < halves; half++) {
-            const uint8_t *blob[TILES];
-            uint32_t scales[TILES];
+        const uint8_t *stage = smem + ring.stage * S::stage;
+        const int groups = 2 * min(HALVES, k_blobs - k0);
+        w4_group<N, TILES> group[2];
+        group[0].template load<S>(stage, 0, warp * TILES, lane);
 #pragma unroll
-            for (int m = 0; m < TILES; m++) {
-                const int t = warp * TILES + m;
-                blob[m] = at + (t / 4) * S::blob_stride + half * TMB_W4_BLOB_BYTES;
-                scales[m] =
-                    *(const uint32_t *)(blob[m] + TMB_W4_BLOB_CODES + ((t % 4) * 32 + lane) * 4);
-                blob[m] += ((t % 4) * 32 + lane) * 16;
-            }
-#pragma unroll
-            for (int g = 0; g < 2; g++) {
-                uint4 x[N / 8][2];
-#pragma unroll
-                for (int n = 0; n < N / 8; n++)
-#pragma unroll
-                    for (int i = 0; i < 2; i++)
-                        x[n][i] = *(const uint4 *)(xs + n * 8 * S::x_pitch + half * 256 + g * 128 +
-                                                   i * 16);
-#pragma unroll
-                for (int m = 0; m < TILES; m++) {
-                    const uint4 v = *(const uint4 *)(blob[m] + g * 2048);
-                    const uint32_t word[4] = {v.x, v.y, v.z, v.w};
-                    const uint32_t s = w4_scale(scales[m], 2 * g),
-                                   s8 = w4_scale(scales[m], 2 * g + 1);
-#pragma unroll
-                    for (int j = 0; j < 4; j++) {
-                        uint32_t a[4];
-                        w4_decode(word[j], s, s8, a);
-#pragma unroll
-                        for (int n = 0; n < N / 8; n++) {
-                            const uint4 b = x[n][j >> 1];
-                            mma_bf16(&c[m][4 * n], a, j & 1 ? b.z : b.x, j & 1 ? b.w : b.y);
-                        }
-                    }
-                }
-            }
+        for (int q = 0; q < 2 * HALVES; q++) {
+            if (q >= groups) break;
+            if (q + 1 < 2 * HALVES && q + 1 < groups)
+                group[(q + 1) & 1].template load<S>(stage, q + 1, warp * TILES, lane);
+            group[q & 1].multiply(c, q);
         }
         __syncwarp();
         barrier_arrive_if(ring.empty<S>(p, ring.stage), lane == 0);

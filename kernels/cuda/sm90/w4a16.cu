@@ -122,7 +122,10 @@ void launch_gemm(launcher &launch, w4_args p, const w4_lists &lists, const tmb_w
             launch_family<1, 2, 2, 2, 1>(launch, wide, lists);
     }
     p.first = wide.first;
-    if (few)
+    if (waves_rows(g, n, 64) <=
+        64) /* one tile a processor at most: only a deep ring keeps it busy */
+        launch_family<0, 1, 1, 4, 1>(launch, p, lists);
+    else if (few)
         launch_family<0, 1, 1, 2, 3>(launch, p, lists);
     else
         launch_family<0, 2, 2, 2, 1>(launch, p, lists);

@@ -52,14 +52,26 @@ libtombac_a_SOURCES +=           \
 	moe/io/digest.c          \
 	moe/io/files.c           \
 	moe/io/files.h           \
+	moe/io/folder.c          \
+	moe/io/folder.h          \
+	moe/io/gather.h          \
 	moe/io/header_write.c    \
 	moe/io/index.c           \
+	moe/io/index.h           \
 	moe/io/json.c            \
 	moe/io/json.h            \
+	moe/io/json_bare.c       \
+	moe/io/json_dump.c       \
+	moe/io/json_internal.h   \
 	moe/io/match.c           \
 	moe/io/match.h           \
+	moe/io/names.c           \
+	moe/io/names.h           \
+	moe/io/open.c            \
 	moe/io/safetensors.c     \
 	moe/io/safetensors.h     \
+	moe/io/scan.c            \
+	moe/io/scan.h            \
 	moe/layout/layout.h      \
 	moe/layout/layouts.c     \
 	moe/layout/layouts.h     \

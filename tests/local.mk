@@ -27,3 +27,5 @@ AM_TESTS_ENVIRONMENT = \
 	builddir=$(abs_top_builddir); export builddir; \
 	ASAN_OPTIONS=protect_shadow_gap=0:detect_leaks=1; export ASAN_OPTIONS;
 
+# Measurements, built when asked for: make tests/bench_header
+EXTRA_PROGRAMS = tests/bench_header

@@ -3,7 +3,9 @@
  * Either model.safetensors.index.json with its shards, or model.safetensors alone (any
  * *.safetensors when there is exactly one).  Refused: an index whose names and shards disagree,
  * a name in two shards, a shard that is no plain base name (path traversal), no regular file, or
- * a symbolic link out of the folder (a link inside a hub cache, ../../blobs/…, is taken).
+ * a symbolic link out of the folder (a link inside a hub cache, ../../blobs/…, is taken); a shard
+ * STEM-k-of-N.safetensors of the index's own STEM and N that the index does not name.  Any other
+ * *.safetensors beside them is left alone and listed in unread_files.
  *
  * Files are opened once and read with pread, so a file that is replaced meanwhile does not mix
  * into the result; one that is truncated or rewritten is noticed by tmb_checkpoint_unchanged(). */
@@ -37,6 +39,10 @@ typedef struct tmb_checkpoint {
     const char **other_files; /* every other regular file, sorted, no sub-folders, no weights of
                                  other kinds (*.bin, *.pt, *.pth, *.gguf, *.h5, *.msgpack) */
     size_t n_other_files;
+    const char **unread_files; /* what is neither read nor in other_files, sorted: weights of other
+                                  kinds, *.safetensors that the index does not name, links out of
+                                  the folder, what is no regular file (folders are not listed) */
+    size_t n_unread_files;
     uint64_t total_bytes; /* of all tensors */
     struct tmb_checkpoint_private *priv;
 } tmb_checkpoint;

@@ -7,13 +7,22 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
+
+/* Open the regular file `name`, a plain base name, in the folder dirfd for reading.  A symbolic
+ * link is followed only to a file in the same folder, or inside a hub cache
+ * (snapshots/REVISION/NAME -> ../../blobs/HASH); never a second link.  `shown` is for messages.
+ * TMB_ENOINPUT when there is no such file, TMB_EDATA when it is no regular file or such a link. */
+tmb_status tmb_file_open(int *fd, struct stat *stat, int dirfd, const char *name,
+                         const char *shown, tmb_err *err) TMB_CHECKED;
 
 /* A whole regular file of at most max_bytes, NUL-terminated past its end, malloc'ed, the caller's.
- * path is relative to dirfd (AT_FDCWD: the working directory). */
+ * path is relative to the working directory when dirfd is AT_FDCWD, and its links are followed;
+ * else it is a base name in the folder dirfd, opened as tmb_file_open() does. */
 tmb_status tmb_file_load(char **out, size_t *n, int dirfd, const char *path, size_t max_bytes,
                          tmb_err *err) TMB_CHECKED;
 
-/* Write data [n] to dirfd/name: temporary name, write, fsync, rename, fsync of the folder. */
+/* Write data [n] to dirfd/name, folder being dirfd's path for messages: temporary name, write, fsync, rename, fsync of the folder. */
 tmb_status tmb_file_publish(int dirfd, const char *folder, const char *name, const void *data,
                             size_t n, tmb_err *err) TMB_CHECKED;
 /* Copy from_dirfd/name to to_dirfd/name the same way; `*sha256` (65 bytes, may be NULL) gets the

@@ -1,2 +1,195 @@
+/* match.c - globs of our own, regular expressions by PCRE2 (included nowhere else), near misses. */
 #include "config.h"
 #include "moe/io/match.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- globs ------------------------------------------------------------------------------------ */
+
+/* The character at *p, which moves behind it; a byte that is no UTF-8 is a character of its own. */
+static uint32_t next_char(const char **p)
+{
+    const unsigned char *s = (const unsigned char *)*p;
+    int more = s[0] >= 0xf0 ? 3 : s[0] >= 0xe0 ? 2 : s[0] >= 0xc0 ? 1 : 0;
+    uint32_t c = more ? s[0] & (0x3fu >> more) : s[0];
+    for (int i = 1; i <= more; i++) {
+        if ((s[i] & 0xc0) != 0x80) {
+            (*p)++;
+            return s[0];
+        }
+        c = c << 6 | (s[i] & 0x3f);
+    }
+    *p += more + 1;
+    return c;
+}
+
+/* The ']' of the set that begins at p, behind its '['; NULL when it has none: then '[' is itself. */
+static const char *set_end(const char *p)
+{
+    if (*p == '!') p++;
+    if (*p == ']') p++;
+    return strchr(p, ']');
+}
+
+static bool in_set(const char *p, const char *end, uint32_t c)
+{
+    bool negated = *p == '!', found = false;
+    if (negated) p++;
+    while (p < end) {
+        uint32_t low = next_char(&p), high = low;
+        if (*p == '-' && p + 1 < end) {
+            p++;
+            high = next_char(&p);
+        }
+        found |= low <= c && c <= high;
+    }
+    return found != negated;
+}
+
+/* One character of the name against one element of the pattern, which is no '*'. */
+static bool match_one(const char **pattern, const char **name)
+{
+    const char *p = *pattern, *end;
+    uint32_t c = next_char(name);
+    bool same;
+    if (*p == '?') {
+        *pattern = p + 1;
+        return true;
+    }
+    if (*p == '[' && (end = set_end(p + 1))) {
+        *pattern = end + 1;
+        return in_set(p + 1, end, c);
+    }
+    same = next_char(&p) == c;
+    *pattern = p;
+    return same;
+}
+
+bool tmb_glob(const char *pattern, const char *name)
+{
+    const char *star = NULL, *retry = NULL; /* behind the last '*', and what it has not yet eaten */
+    while (*name) {
+        if (*pattern == '*') {
+            star = ++pattern;
+            retry = name;
+        } else if (!*pattern || !match_one(&pattern, &name)) {
+            if (!star) return false;
+            (void)next_char(&retry);
+            pattern = star;
+            name = retry;
+        }
+    }
+    while (*pattern == '*') pattern++;
+    return !*pattern;
+}
+
+/* --- regular expressions ---------------------------------------------------------------------- */
+
+/* What a pattern may cost on one name.  An honest one takes some hundred steps. */
+enum { STEPS_MAX = 1000000, DEPTH_MAX = 10000, HEAP_KIB_MAX = 16384, PATTERN_MAX = 1 << 16 };
+
+struct tmb_regex {
+    pcre2_code *code;
+    pcre2_match_context *limits;
+};
+
+tmb_status tmb_regex_open(tmb_regex **out, const char *pattern, tmb_err *err)
+{
+    /* (*VERB) in front sets PCRE2's own options; to Python it is an error. */
+    if (strncmp(pattern, "(*", 2) == 0)
+        return tmb_fail(err, TMB_EDATA, "regular expression \"%.200s\": nothing to repeat at character 1", pattern);
+    size_t n = strlen(pattern);
+    if (n > PATTERN_MAX)
+        return tmb_fail(err, TMB_EDATA, "regular expression of %zu bytes, %d are allowed", n, PATTERN_MAX);
+    tmb_regex *re = calloc(1, sizeof *re);
+    if (!re) return tmb_fail_memory(err, sizeof *re, "a regular expression");
+    int code;
+    PCRE2_SIZE at;
+    re->code = pcre2_compile((PCRE2_SPTR)pattern, n,
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C,
+                             &code, &at, NULL);
+    if (!re->code) {
+        char why[128] = "";
+        (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
+        tmb_regex_close(re);
+        return tmb_fail(err, TMB_EDATA, "regular expression \"%.200s\": %s at character %zu", pattern, why,
+                        (size_t)at + 1);
+    }
+    re->limits = pcre2_match_context_create(NULL);
+    if (!re->limits) {
+        tmb_regex_close(re);
+        return tmb_fail_memory(err, n, "a regular expression");
+    }
+    pcre2_set_match_limit(re->limits, STEPS_MAX);
+    pcre2_set_depth_limit(re->limits, DEPTH_MAX);
+    pcre2_set_heap_limit(re->limits, HEAP_KIB_MAX);
+    *out = re;
+    return TMB_OK;
+}
+
+static bool match(const tmb_regex *re, const char *name, uint32_t options)
+{
+    pcre2_match_data *data = pcre2_match_data_create(1, NULL); /* own: a regex serves many threads */
+    if (!data) return false;
+    int n = pcre2_match(re->code, (PCRE2_SPTR)name, strlen(name), 0, options, data, re->limits);
+    pcre2_match_data_free(data);
+    return n >= 0;
+}
+
+bool tmb_regex_match(const tmb_regex *re, const char *name)
+{
+    return match(re, name, PCRE2_ANCHORED);
+}
+
+bool tmb_regex_fullmatch(const tmb_regex *re, const char *name)
+{
+    return match(re, name, PCRE2_ANCHORED | PCRE2_ENDANCHORED);
+}
+
+void tmb_regex_close(tmb_regex *re)
+{
+    if (!re) return;
+    pcre2_match_context_free(re->limits);
+    pcre2_code_free(re->code);
+    free(re);
+}
+
+/* --- near misses ------------------------------------------------------------------------------ */
+
+unsigned tmb_edit_distance(const char *a, const char *b)
+{
+    enum { LONGEST = 64 };
+    size_t na = strnlen(a, LONGEST), nb = strnlen(b, LONGEST);
+    unsigned row[LONGEST + 1]; /* of the prefix of a done so far, against each prefix of b */
+    for (size_t j = 0; j <= nb; j++) row[j] = (unsigned)j;
+    for (size_t i = 1; i <= na; i++) {
+        unsigned diagonal = row[0];
+        row[0] = (unsigned)i;
+        for (size_t j = 1; j <= nb; j++) {
+            unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+            unsigned step = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            diagonal = row[j];
+            row[j] = change < step ? change : step;
+        }
+    }
+    return row[nb];
+}
+
+const char *tmb_nearest(const char *word, const char *const *words, size_t n)
+{
+    size_t length = strlen(word);
+    unsigned best = length / 3 > 2 ? (unsigned)(length / 3) : 2;
+    const char *nearest = NULL;
+    if (best >= length) best = length ? (unsigned)length - 1 : 0; /* something must be left in common */
+    for (size_t i = 0; i < n; i++) {
+        unsigned d = tmb_edit_distance(word, words[i]);
+        if (d > best || (nearest && d == best)) continue;
+        best = d;
+        nearest = words[i];
+    }
+    return nearest;
+}

@@ -11,7 +11,10 @@ EXTRA_DIST += tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/names tests/data/tinymoe
 
 # Programs that measure; not run by make check.
-EXTRA_PROGRAMS = tests/bench_gemm tests/bench_ops
+EXTRA_PROGRAMS =            \
+	tests/bench_gemm        \
+	tests/bench_header      \
+	tests/bench_ops
 CLEANFILES += $(EXTRA_PROGRAMS)
 
 LDADD = $(tombac_libs)
@@ -26,6 +29,3 @@ AM_TESTS_ENVIRONMENT = \
 	srcdir=$(abs_top_srcdir); export srcdir; \
 	builddir=$(abs_top_builddir); export builddir; \
 	ASAN_OPTIONS=protect_shadow_gap=0:detect_leaks=1; export ASAN_OPTIONS;
-
-# Measurements, built when asked for: make tests/bench_header
-EXTRA_PROGRAMS = tests/bench_header

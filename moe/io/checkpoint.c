@@ -47,7 +47,7 @@ static tmb_status choose_shards(tmb_checkpoint *c, tmb_err *err)
 {
     struct tmb_checkpoint_private *p = c->priv;
     const char *single = NULL, **names = &single;
-    c->n_shards = 1;
+    size_t n_shards = 1;
     if (tmb_folder_has(&p->folder, TMB_INDEX_NAME)) {
         char *text;
         size_t n;
@@ -56,22 +56,20 @@ static tmb_status choose_shards(tmb_checkpoint *c, tmb_err *err)
         if (!p->index.n_shards)
             return tmb_fail(err, TMB_EDATA, TMB_INDEX_NAME ": names no tensor; fetch it again");
         names = p->index.shards;
-        c->n_shards = p->index.n_shards;
+        n_shards = p->index.n_shards;
     } else {
         TRY(tmb_folder_single(&p->folder, &single, err));
     }
-    p->shard_names = tmb_arena_alloc(&p->arena, c->n_shards * sizeof *names);
-    tmb_shard *shards = tmb_arena_alloc(&p->arena, c->n_shards * sizeof *shards);
-    if (!shards || !p->shard_names) {
-        c->n_shards = 0;
-        return tmb_fail_memory(err, c->n_shards * sizeof *shards, "shards");
-    }
-    c->shards = shards;
-    for (size_t i = 0; i < c->n_shards; i++) shards[i].fd = -1;
-    for (size_t i = 0; i < c->n_shards; i++) {
-        shards[i].name = tmb_arena_text(&p->arena, names[i], strlen(names[i]));
-        if (!shards[i].name) return tmb_fail_memory(err, strlen(names[i]), "a name");
-        p->shard_names[i] = shards[i].name;
+    p->shard_names = tmb_arena_alloc(&p->arena, n_shards * sizeof *names);
+    c->shards = tmb_arena_alloc(&p->arena, n_shards * sizeof *c->shards);
+    if (!c->shards || !p->shard_names)
+        return tmb_fail_memory(err, n_shards * sizeof *c->shards, "shards");
+    for (size_t i = 0; i < n_shards; i++) {
+        tmb_shard *s = &c->shards[c->n_shards++];
+        s->fd = -1;
+        s->name = tmb_arena_text(&p->arena, names[i], strlen(names[i]));
+        if (!s->name) return tmb_fail_memory(err, strlen(names[i]), "a name");
+        p->shard_names[i] = s->name;
     }
     return TMB_OK;
 }

@@ -37,8 +37,10 @@ static tmb_status fail_open(const char *path, tmb_err *err)
                         path, path);
     if (errno == ENOENT)
         return tmb_fail(err, TMB_ENOINPUT, "%s: no such folder; give the folder of a checkpoint", path);
-    if (errno == ENOTDIR && stat(path, &st) == 0)
+    if (errno == ENOTDIR && stat(path, &st) == 0 && S_ISREG(st.st_mode))
         return tmb_fail(err, TMB_ENOINPUT, "%s: is a file; give the folder that holds it", path);
+    if (errno == ENOTDIR || errno == ENXIO)
+        return tmb_fail(err, TMB_ENOINPUT, "%s: is no folder; give the folder of a checkpoint", path);
     return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot open", path);
 }
 

@@ -3,12 +3,13 @@
 check_PROGRAMS +=           \
 	tests/test_base           \
 	tests/test_formats        \
+	tests/test_golden         \
 	tests/test_ops            \
 	tests/test_w4a16
 dist_check_SCRIPTS +=       \
 	tests/layers.test
 EXTRA_DIST += tests/tap.h
-EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/names tests/data/tinymoe
+EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 
 # Programs that measure; not run by make check.
 EXTRA_PROGRAMS =            \

@@ -112,7 +112,6 @@ libtombac_a_SOURCES +=           \
 	moe/quantize/plan_files.c \
 	moe/quantize/plan_internal.h \
 	moe/quantize/plan_memory.c \
-	moe/quantize/plan_names.c \
 	moe/quantize/plan_outs.c \
 	moe/quantize/plan_rows.c \
 	moe/quantize/plan_texts.c \

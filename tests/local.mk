@@ -8,10 +8,10 @@ check_PROGRAMS +=           \
 	tests/test_w4a16
 dist_check_SCRIPTS +=       \
 	tests/layers.test
-EXTRA_DIST += tests/tap.h
+EXTRA_DIST += tests/job.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 
-# Programs that measure; not run by make check.
+# Programs that measure, or make what is measured; not run by make check.
 EXTRA_PROGRAMS =            \
 	tests/bench_gemm        \
 	tests/bench_header      \

@@ -10,9 +10,13 @@ int main(int argc, char **argv)
         return 64;
     }
     mkdir(argv[1], 0755);
-    sparse s = {.folder = argv[1], .layers = strtoull(argv[2], NULL, 10),
-                .experts = strtoull(argv[3], NULL, 10), .hidden = 7168, .inter = 2048,
-                .vocab = 129280, .fp8 = strcmp(argv[4], "fp8") == 0,
+    sparse s = {.folder = argv[1],
+                .layers = strtoull(argv[2], NULL, 10),
+                .experts = strtoull(argv[3], NULL, 10),
+                .hidden = 7168,
+                .inter = 2048,
+                .vocab = 129280,
+                .fp8 = strcmp(argv[4], "fp8") == 0,
                 .shard_bytes = UINT64_C(5000000000)};
     size_t tensors = sparse_make(&s);
     printf("%zu tensors, %u shards, %.1f GB\n", tensors, s.shards, (double)s.total / 2e9);

@@ -17,7 +17,8 @@
 
 static const char users_recipe[] = "*experts* = nvfp4\n* = fp8\n";
 
-/* ---- running jobs ------------------------------------------------------------------------------ */
+/* ---- running jobs ------------------------------------------------------------------------------
+ */
 
 typedef struct request {
     const char *source, *out, *rules, *layout;
@@ -25,29 +26,36 @@ typedef struct request {
     int threads;
     bool restart;
     int stop_after;      /* progress calls; 0: never */
+    const char *touch;   /* instead of stopping, change the time of this file */
     uint64_t file_limit; /* bytes a file may have; 0: any */
 } request;
 
 typedef struct stopper {
     volatile int stop;
     int left;
+    const char *touch;
 } stopper;
 
 static inline void count_down(void *ctx, const tmb_progress *p)
 {
     stopper *s = ctx;
     (void)p;
-    if (s->left && --s->left == 0) s->stop = 1;
+    if (!s->left || --s->left) return;
+    if (s->touch)
+        utimensat(AT_FDCWD, s->touch, NULL, 0);
+    else
+        s->stop = 1;
 }
 
 static inline tmb_status run_here(const request *r, tmb_quantize_result **result, tmb_err *err)
 {
     job j;
-    stopper stop = {.left = r->stop_after};
-    tmb_plan_options options = {.layout = r->layout, .shard_size = r->shard_size,
-                                .threads = r->threads};
+    stopper stop = {.left = r->stop_after, .touch = r->touch};
+    tmb_plan_options options = {
+        .layout = r->layout, .shard_size = r->shard_size, .threads = r->threads};
     tmb_status status = job_open(&j, r->source, r->rules, &options);
-    tmb_quantize_options q = {.out = r->out, .restart = r->restart,
+    tmb_quantize_options q = {.out = r->out,
+                              .restart = r->restart,
                               .watch = {.progress = count_down, .ctx = &stop, .stop = &stop.stop}};
     tmb_quantize_result *mine = NULL;
     *err = j.err;
@@ -82,9 +90,14 @@ static inline pid_t start(const request *r, const char *message_file)
 
 static inline int run_mode(char **argv)
 {
-    request r = {.source = argv[2], .out = argv[3], .rules = argv[4], .layout = argv[5],
-                 .shard_size = strtoull(argv[6], NULL, 10), .threads = atoi(argv[7]),
-                 .restart = atoi(argv[8]), .stop_after = atoi(argv[9]),
+    request r = {.source = argv[2],
+                 .out = argv[3],
+                 .rules = argv[4],
+                 .layout = argv[5],
+                 .shard_size = strtoull(argv[6], NULL, 10),
+                 .threads = atoi(argv[7]),
+                 .restart = atoi(argv[8]),
+                 .stop_after = atoi(argv[9]),
                  .file_limit = strtoull(argv[10], NULL, 10)};
     if (r.file_limit) {
         struct rlimit limit = {.rlim_cur = r.file_limit, .rlim_max = r.file_limit};
@@ -104,7 +117,8 @@ static inline int finish(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-/* ---- folders ----------------------------------------------------------------------------------- */
+/* ---- folders -----------------------------------------------------------------------------------
+ */
 
 static char root[512];
 

@@ -1,7 +1,7 @@
 /* sparse.h - checkpoints of any size on a small disk: true headers, and holes for the weights.
  *
- * Names and shapes are DeepSeek-V3's (arXiv 2412.19437, config of the published checkpoint), with as
- * many layers and experts as asked for. */
+ * Names and shapes are DeepSeek-V3's (arXiv 2412.19437, config of the published checkpoint), with
+ * as many layers and experts as asked for. */
 #ifndef TMB_TESTS_SPARSE_H
 #define TMB_TESTS_SPARSE_H
 
@@ -45,7 +45,8 @@ static inline void sparse_flush(sparse *s)
             abort();
         free(text);
         for (size_t i = 0; i < s->n; i++)
-            fprintf(s->index, "%s\n    \"%s\": \"%s\"", s->all++ ? "," : "", s->tensors[i].name, name);
+            fprintf(s->index, "%s\n    \"%s\": \"%s\"", s->all++ ? "," : "", s->tensors[i].name,
+                    name);
     }
     for (size_t i = 0; i < s->n; i++) {
         free((void *)(uintptr_t)s->tensors[i].name);
@@ -70,8 +71,12 @@ static inline void sparse_add(sparse *s, const char *name, tmb_dtype dtype, uint
     if (!shape || !own) abort();
     shape[0] = rows;
     shape[1] = cols;
-    s->tensors[s->n++] = (tmb_tensor){.name = own, .shape = shape, .begin = s->data, .bytes = bytes,
-                                      .dtype = (uint8_t)dtype, .rank = cols ? 2 : 1};
+    s->tensors[s->n++] = (tmb_tensor){.name = own,
+                                      .shape = shape,
+                                      .begin = s->data,
+                                      .bytes = bytes,
+                                      .dtype = (uint8_t)dtype,
+                                      .rank = cols ? 2 : 1};
     s->data += bytes;
     s->total += bytes;
 }
@@ -80,7 +85,8 @@ static inline void sparse_linear(sparse *s, uint64_t layer, const char *leaf, ui
                                  uint64_t in)
 {
     char name[400];
-    int n = snprintf(name, sizeof name, "model.layers.%llu.%s.weight", (unsigned long long)layer, leaf);
+    int n =
+        snprintf(name, sizeof name, "model.layers.%llu.%s.weight", (unsigned long long)layer, leaf);
     sparse_add(s, name, s->fp8 ? TMB_F8_E4M3 : TMB_BF16, out, in);
     if (!s->fp8) return;
     snprintf(name + n, sizeof name - (size_t)n, "_scale_inv");
@@ -102,7 +108,8 @@ static inline void sparse_round(sparse *s)
     char name[256];
     sparse_add(s, "model.embed_tokens.weight", TMB_BF16, s->vocab, s->hidden);
     for (uint64_t l = 0; l < s->layers; l++) {
-        snprintf(name, sizeof name, "model.layers.%llu.input_layernorm.weight", (unsigned long long)l);
+        snprintf(name, sizeof name, "model.layers.%llu.input_layernorm.weight",
+                 (unsigned long long)l);
         sparse_add(s, name, TMB_BF16, s->hidden, 0);
         sparse_linear(s, l, "self_attn.q_a_proj", 1536, s->hidden);
         sparse_linear(s, l, "self_attn.kv_a_proj_with_mqa", 576, s->hidden);
@@ -145,16 +152,17 @@ static inline size_t sparse_make(sparse *s)
     snprintf(path, sizeof path, "%s/config.json", s->folder);
     FILE *config = fopen(path, "w");
     if (!config) abort();
-    fprintf(config,
-            "{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"model_type\": \"deepseek_v3\", "
-            "\"hidden_size\": %llu, \"moe_intermediate_size\": %llu, \"n_routed_experts\": %llu, "
-            "\"num_hidden_layers\": %llu, \"first_k_dense_replace\": 1, \"num_experts_per_tok\": 8, "
-            "\"vocab_size\": %llu%s}\n",
-            (unsigned long long)s->hidden, (unsigned long long)s->inter,
-            (unsigned long long)s->experts, (unsigned long long)s->layers,
-            (unsigned long long)s->vocab,
-            s->fp8 ? ", \"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", "
-                     "\"weight_block_size\": [128, 128], \"activation_scheme\": \"dynamic\"}" : "");
+    fprintf(
+        config,
+        "{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"model_type\": \"deepseek_v3\", "
+        "\"hidden_size\": %llu, \"moe_intermediate_size\": %llu, \"n_routed_experts\": %llu, "
+        "\"num_hidden_layers\": %llu, \"first_k_dense_replace\": 1, \"num_experts_per_tok\": 8, "
+        "\"vocab_size\": %llu%s}\n",
+        (unsigned long long)s->hidden, (unsigned long long)s->inter, (unsigned long long)s->experts,
+        (unsigned long long)s->layers, (unsigned long long)s->vocab,
+        s->fp8 ? ", \"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", "
+                 "\"weight_block_size\": [128, 128], \"activation_scheme\": \"dynamic\"}"
+               : "");
     if (fclose(config)) abort();
     free(s->tensors);
     return s->all;

@@ -20,9 +20,11 @@ static bool unique_names(const tmb_plan *plan)
 {
     const char **names = calloc(plan->n_outs + 1, sizeof *names);
     bool good = names != NULL;
-    for (uint32_t i = 0; good && i < plan->n_outs; i++) names[i] = plan->outs[i].name;
+    for (uint32_t i = 0; good && i < plan->n_outs; i++)
+        names[i] = plan->outs[i].name;
     if (good) qsort(names, plan->n_outs, sizeof *names, by_name);
-    for (uint32_t i = 1; good && i < plan->n_outs; i++) good = strcmp(names[i - 1], names[i]) != 0;
+    for (uint32_t i = 1; good && i < plan->n_outs; i++)
+        good = strcmp(names[i - 1], names[i]) != 0;
     free(names);
     return good;
 }
@@ -40,8 +42,11 @@ static const char *layout_fault(const tmb_plan *plan)
         for (uint32_t i = 0; i < file->n_outs; i++, out++) {
             const tmb_out *o = &plan->outs[out];
             if (o->file != f || o->begin != at) return "offsets have holes";
-            tensors[i] = (tmb_tensor){.name = o->name, .shape = o->shape, .bytes = o->bytes,
-                                      .dtype = o->dtype, .rank = o->rank};
+            tensors[i] = (tmb_tensor){.name = o->name,
+                                      .shape = o->shape,
+                                      .bytes = o->bytes,
+                                      .dtype = o->dtype,
+                                      .rank = o->rank};
             at += o->bytes;
         }
         char *text = NULL;
@@ -55,7 +60,8 @@ static const char *layout_fault(const tmb_plan *plan)
         disk += 8 + n + at;
         all += at;
     }
-    for (uint32_t i = 0; i < plan->n_others; i++) disk += plan->others[i].bytes;
+    for (uint32_t i = 0; i < plan->n_others; i++)
+        disk += plan->others[i].bytes;
     if (out != plan->n_outs) return "outs without a file";
     if (disk != plan->disk_bytes) return "disk bytes do not add up";
     if (all != plan->bytes_out) return "bytes_out does not add up";
@@ -75,8 +81,10 @@ static const char *table_fault(const tmb_plan *plan)
     }
     for (uint32_t i = 0; i < plan->n_outs; i++)
         if (plan->outs[i].kind == TMB_OUT_CONST) out += plan->outs[i].bytes;
-    for (uint32_t i = 0; i < plan->n_bundles; i++) members += plan->bundles[i].n_units;
-    for (uint32_t u = 0; u < plan->job.model->n_units; u++) working += plan->n_slots[u] > 0;
+    for (uint32_t i = 0; i < plan->n_bundles; i++)
+        members += plan->bundles[i].n_units;
+    for (uint32_t u = 0; u < plan->job.model->n_units; u++)
+        working += plan->n_slots[u] > 0;
     if (units != plan->job.model->n_units) return "units are missing from the table";
     if (in != plan->bytes_in) return "bytes in do not add up";
     if (out != plan->bytes_out) return "bytes out do not add up";
@@ -112,8 +120,9 @@ static void test_fixtures(void)
             } else if (status != TMB_EUSAGE) {
                 fault = j.err.message;
             }
-            if (fault) printf("# %s, %s, shards of %llu: %s\n", rules[i / 6], options.layout,
-                              (unsigned long long)options.shard_size, fault);
+            if (fault)
+                printf("# %s, %s, shards of %llu: %s\n", rules[i / 6], options.layout,
+                       (unsigned long long)options.shard_size, fault);
             job_close(&j);
         }
         ok(!fault && plans >= 6, "%s: %d plans hold together", e->d_name, plans);
@@ -139,7 +148,8 @@ static bool has_other(const tmb_plan *plan, const char *name)
 static void test_decoded_source(void)
 {
     job j;
-    tmb_status status = job_open(&j, data_path("arch/deepseek_v3_fp8"), "*experts* = nvfp4\n", NULL);
+    tmb_status status =
+        job_open(&j, data_path("arch/deepseek_v3_fp8"), "*experts* = nvfp4\n", NULL);
     if (!ok(!status, "an FP8 source is planned %s", j.err.message)) return;
     const tmb_out *out = find_out(j.plan, "model.layers.0.self_attn.o_proj.weight");
     ok(out && out->kind == TMB_OUT_DECODE && out->dtype == TMB_BF16,
@@ -167,7 +177,8 @@ static void test_files(void)
     ok(has_other(j.plan, "generation_config.json"), "generation_config.json is carried over");
     ok(!strcmp(j.plan->others[j.plan->n_others - 1].name, "tombac.json"), "tombac.json is last");
     ok(has_other(j.plan, "model.safetensors.index.json"), "several shards have an index");
-    ok(j.plan->n_files > 1 && !strncmp(j.plan->files[0].name, "model-00001-of-", 15), "and numbers");
+    ok(j.plan->n_files > 1 && !strncmp(j.plan->files[0].name, "model-00001-of-", 15),
+       "and numbers");
     char *text = NULL;
     size_t n = 0;
     tmb_json *index = NULL;
@@ -200,7 +211,8 @@ static void test_shared(void)
        "gate and up share their scale");
     ok(gate && down && j.plan->share[gate - m->units] != j.plan->share[down - m->units],
        "down has its own");
-    ok(q && v && j.plan->share[q - m->units] == j.plan->share[v - m->units], "q and v share theirs");
+    ok(q && v && j.plan->share[q - m->units] == j.plan->share[v - m->units],
+       "q and v share theirs");
     job_close(&j);
 }
 
@@ -208,7 +220,8 @@ static void test_memory(void)
 {
     job j;
     tmb_plan_options options = {.threads = 8};
-    if (!ok(!job_open(&j, data_path("arch/mixtral"), users, &options), "planned for 8 threads")) return;
+    if (!ok(!job_open(&j, data_path("arch/mixtral"), users, &options), "planned for 8 threads"))
+        return;
     uint64_t all = j.plan->peak_bytes, thread = j.plan->thread_bytes;
     ok(all > 8 * thread && j.plan->options.threads == 8, "8 threads want %llu bytes",
        (unsigned long long)all);
@@ -220,14 +233,16 @@ static void test_memory(void)
     job_close(&j);
     options.max_ram = 1 << 20;
     ok(job_open(&j, data_path("arch/mixtral"), users, &options) == TMB_EUSAGE &&
-           strstr(j.err.message, "--max-ram"), "too little is refused: %s", j.err.message);
+           strstr(j.err.message, "--max-ram"),
+       "too little is refused: %s", j.err.message);
     unsigned long long enough = 0;
     const char *tell = strstr(j.err.message, "--max-ram ");
     if (tell) enough = strtoull(tell + 10, NULL, 10);
     job_close(&j);
     options.max_ram = enough << 20;
     ok(enough && !job_open(&j, data_path("arch/mixtral"), users, &options) &&
-           j.plan->peak_bytes <= options.max_ram, "what it asks for is enough");
+           j.plan->peak_bytes <= options.max_ram,
+       "what it asks for is enough");
     job_close(&j);
 }
 
@@ -249,18 +264,25 @@ static void test_large(void)
         ok(0, "no temporary folder");
         return;
     }
-    sparse s = {.folder = folder, .layers = 61, .experts = 250, .hidden = 7168, .inter = 2048,
-                .vocab = 129280, .fp8 = true, .shard_bytes = UINT64_C(5000000000)};
+    sparse s = {.folder = folder,
+                .layers = 61,
+                .experts = 250,
+                .hidden = 7168,
+                .inter = 2048,
+                .vocab = 129280,
+                .fp8 = true,
+                .shard_bytes = UINT64_C(5000000000)};
     size_t tensors = sparse_make(&s);
     job j;
     double begin = cpu_seconds();
     tmb_status status = job_open(&j, folder, users, NULL);
     double seconds = cpu_seconds() - begin;
     ok(!status, "%zu tensors are planned %s", tensors, j.err.message);
-    printf("# %.2f s for %zu tensors in, %u out, %u shards, %.0f MB of metadata, %.0f MB a thread\n",
-           seconds, tensors, status ? 0 : j.plan->n_outs, status ? 0 : j.plan->n_files,
-           status ? 0 : (double)j.plan->metadata_bytes / 1e6,
-           status ? 0 : (double)j.plan->thread_bytes / 1e6);
+    printf(
+        "# %.2f s for %zu tensors in, %u out, %u shards, %.0f MB of metadata, %.0f MB a thread\n",
+        seconds, tensors, status ? 0 : j.plan->n_outs, status ? 0 : j.plan->n_files,
+        status ? 0 : (double)j.plan->metadata_bytes / 1e6,
+        status ? 0 : (double)j.plan->thread_bytes / 1e6);
     ok(seconds < 5, "in %.2f s", seconds);
     ok(!status && !layout_fault(j.plan) && !table_fault(j.plan), "and the plan holds together");
     job_close(&j);

@@ -13,13 +13,17 @@ static void test_threads(void)
     char first[TMB_SHA256_HEX] = "", sha[TMB_SHA256_HEX];
     for (int i = 0; i < 4; i++) {
         tmb_err err = {0};
-        request r = {.source = data_path("tinymoe/a"), .out = in_root("threads"), .rules = users_recipe,
-                     .layout = "modelopt", .shard_size = 400000, .threads = counts[i]};
+        request r = {.source = data_path("tinymoe/a"),
+                     .out = in_root("threads"),
+                     .rules = users_recipe,
+                     .layout = "modelopt",
+                     .shard_size = 400000,
+                     .threads = counts[i]};
         tmb_status status = run_here(&r, NULL, &err);
         digest(r.out, sha);
         if (i == 0) strcpy(first, sha);
-        ok(!status && sha[0] && strcmp(sha, first) == 0, "%d threads give the same bytes %s", counts[i],
-           err.message);
+        ok(!status && sha[0] && strcmp(sha, first) == 0, "%d threads give the same bytes %s",
+           counts[i], err.message);
         remove_tree(r.out);
     }
 }
@@ -36,7 +40,8 @@ static const char *size_fault(const tmb_plan *plan, const char *folder)
         struct stat st;
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         files++;
-        if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0) disk += (uint64_t)st.st_size;
+        if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            disk += (uint64_t)st.st_size;
         uint64_t bytes = UINT64_MAX;
         for (uint32_t i = 0; i < plan->n_files; i++)
             if (!strcmp(plan->files[i].name, e->d_name))
@@ -44,8 +49,8 @@ static const char *size_fault(const tmb_plan *plan, const char *folder)
         for (uint32_t i = 0; i < plan->n_others; i++)
             if (!strcmp(plan->others[i].name, e->d_name)) bytes = plan->others[i].bytes;
         if (bytes == (uint64_t)st.st_size) continue;
-        snprintf(text, sizeof text, "%s: %lld bytes, planned %lld", e->d_name, (long long)st.st_size,
-                 (long long)bytes);
+        snprintf(text, sizeof text, "%s: %lld bytes, planned %lld", e->d_name,
+                 (long long)st.st_size, (long long)bytes);
         closedir(dir);
         return text;
     }
@@ -77,7 +82,8 @@ static double sqnr(const tmb_model *a, const tmb_unit *ua, const tmb_model *b, c
                 !tmb_reader_open(&ra, a, ops, NULL) && !tmb_reader_open(&rb, b, ops, NULL);
     for (uint64_t row = 0; good && row < ua->out; row += TMB_TILE_ROWS) {
         size_t rows = ua->out - row < TMB_TILE_ROWS ? (size_t)(ua->out - row) : TMB_TILE_ROWS;
-        good = !tmb_reader_rows(ra, ua, row, rows, x, NULL) && !tmb_reader_rows(rb, ub, row, rows, y, NULL);
+        good = !tmb_reader_rows(ra, ua, row, rows, x, NULL) &&
+               !tmb_reader_rows(rb, ub, row, rows, y, NULL);
         if (good) ops->compare(&sums, x, y, rows * ua->in);
     }
     if (ra) tmb_reader_close(ra);
@@ -88,7 +94,8 @@ static double sqnr(const tmb_model *a, const tmb_unit *ua, const tmb_model *b, c
     return sums.noise > 0 ? 10 * log10(sums.signal / sums.noise) : 1000;
 }
 
-/* Least SQNR that the element's width allows for weights of these fixtures (outliers of 8 sigma). */
+/* Least SQNR that the element's width allows for weights of these fixtures (outliers of 8 sigma).
+ */
 static double least_db(const tmb_spec *spec)
 {
     if (!spec->format) return 40; /* BF16 of a decoded source */
@@ -112,7 +119,8 @@ static const char *value_fault(const job *j, const char *folder)
         const tmb_tensor *t = tmb_checkpoint_find(ckpt, out->name);
         if (!t || (out->kind == TMB_OUT_COPY &&
                    !equal_bytes(j->ckpt, &j->ckpt->tensors[out->source], ckpt, t))) {
-            snprintf(text, sizeof text, "%s: %s", out->name, t ? "differs from the source" : "missing");
+            snprintf(text, sizeof text, "%s: %s", out->name,
+                     t ? "differs from the source" : "missing");
             fault = text;
         }
     }
@@ -132,7 +140,10 @@ static const char *value_fault(const job *j, const char *folder)
 
 static void test_fixtures(void)
 {
-    static const struct { const char *rules, *layout; uint64_t shard_size; } jobs[] = {
+    static const struct {
+        const char *rules, *layout;
+        uint64_t shard_size;
+    } jobs[] = {
         {users_recipe, "modelopt", 0},
         {users_recipe, "compressed-tensors", 150000},
         {"*experts* = nvfp4-w4a16\n", "compressed-tensors", 60000},
@@ -151,8 +162,8 @@ static void test_fixtures(void)
             char source[2048];
             job j;
             tmb_quantize_result *result = NULL;
-            tmb_plan_options options = {.layout = jobs[i].layout, .shard_size = jobs[i].shard_size,
-                                        .threads = 2};
+            tmb_plan_options options = {
+                .layout = jobs[i].layout, .shard_size = jobs[i].shard_size, .threads = 2};
             tmb_quantize_options q = {.out = in_root("out")};
             snprintf(source, sizeof source, "%s/%s", data_path("arch"), e->d_name);
             tmb_status status = job_open(&j, source, jobs[i].rules, &options);
@@ -171,14 +182,140 @@ static void test_fixtures(void)
             job_close(&j);
             remove_tree(in_root("out"));
         }
-        ok(!fault && done_jobs >= 2, "%s: %d jobs, sizes exact, values come back", e->d_name, done_jobs);
+        ok(!fault && done_jobs >= 2, "%s: %d jobs, sizes exact, values come back", e->d_name,
+           done_jobs);
     }
     if (dir) closedir(dir);
 }
 
-int main(void)
+/* tombac.json is JSON, and its checksums are those of the files. */
+static void test_summary(void)
 {
+    request r = {.source = data_path("tinymoe/a"),
+                 .out = in_root("summary"),
+                 .rules = users_recipe,
+                 .layout = "modelopt",
+                 .shard_size = 400000,
+                 .threads = 2};
+    tmb_err err = {0};
+    tmb_json *json = NULL;
+    char path[1200];
+    snprintf(path, sizeof path, "%s/tombac.json", r.out);
+    tmb_status status = run_here(&r, NULL, &err);
+    if (!status) status = tmb_json_load(&json, AT_FDCWD, path, 1 << 20, false, &err);
+    ok(!status, "tombac.json is strict JSON %s", err.message);
+    void *it = NULL;
+    const char *name;
+    const tmb_json *value, *files = tmb_json_get(json, "files"),
+                           *groups = tmb_json_get(json, "groups");
+    size_t good = 0, measured = 0;
+    while (tmb_json_next(files, &it, &name, &value)) {
+        char sha[TMB_SHA256_HEX] = "";
+        struct stat st = {0};
+        snprintf(path, sizeof path, "%s/%s", r.out, name);
+        int fd = open(path, O_RDONLY);
+        if (fd >= 0 && fstat(fd, &st) == 0 && !tmb_sha256_file(fd, path, sha, NULL) &&
+            !strcmp(sha, tmb_json_string(tmb_json_get(value, "sha256"))) &&
+            tmb_json_int_or(value, "bytes", -1) == st.st_size)
+            good++;
+        if (fd >= 0) close(fd);
+    }
+    ok(good > 8 && good == tmb_json_size(files), "%zu checksums and sizes are right", good);
+    for (size_t i = 0; i < tmb_json_size(groups); i++) {
+        double db = 0, worst = 0;
+        const tmb_json *group = tmb_json_at(groups, i);
+        if (!tmb_json_number(tmb_json_get(group, "sqnr_db"), &db)) continue;
+        const char *unit = tmb_json_string(tmb_json_get(group, "worst"));
+        tmb_json_number(tmb_json_get(group, "worst_sqnr_db"), &worst);
+        measured +=
+            db > 15 && db < 45 && worst <= db && worst > 10 && unit && strstr(unit, "layers.");
+    }
+    ok(measured >= 2, "%zu groups have a plausible error and name their worst unit", measured);
+    tmb_json_free(json);
+    remove_tree(r.out);
+}
+
+/* gate and up of an expert get the scale of the larger of the two. */
+static void test_joint_scale(void)
+{
+    request r = {.source = data_path("arch/qwen3_moe"),
+                 .out = in_root("joint"),
+                 .rules = users_recipe,
+                 .layout = "modelopt",
+                 .threads = 2};
+    tmb_err err = {0};
+    tmb_checkpoint *in = NULL, *out = NULL;
+    tmb_model *model = NULL;
+    tmb_reader *reader = NULL;
+    float work[TMB_TILE_ROWS * 256], amax[2] = {0}, scale[2] = {0};
+    static const char *const leaves[] = {"gate_proj", "up_proj"};
+    tmb_status status = run_here(&r, NULL, &err);
+    if (!status) status = tmb_checkpoint_open(&in, r.source, &err);
+    if (!status) status = tmb_checkpoint_open(&out, r.out, &err);
+    if (!status) status = tmb_model_open(&model, in, &err);
+    if (!status) status = tmb_reader_open(&reader, model, tmb_cpu_ops(), &err);
+    for (int i = 0; !status && i < 2; i++) {
+        char name[256];
+        snprintf(name, sizeof name, "model.layers.1.mlp.experts.2.%s", leaves[i]);
+        const tmb_unit *unit = tmb_model_find(model, name);
+        if (unit && unit->in <= 256) status = tmb_reader_amax(reader, unit, work, &amax[i], &err);
+        strcat(name, ".weight_scale_2");
+        const tmb_tensor *t = tmb_checkpoint_find(out, name);
+        if (t && t->bytes == 4 && !status)
+            status = tmb_checkpoint_read(out, t, 0, &scale[i], 4, &err);
+    }
+    float larger = amax[0] > amax[1] ? amax[0] : amax[1];
+    ok(!status && amax[0] != amax[1] && scale[0] == larger / 2688.0f && scale[1] == scale[0],
+       "gate and up share amax %g / 2688 %s", (double)larger, err.message);
+    if (reader) tmb_reader_close(reader);
+    if (model) tmb_model_close(model);
+    if (in) tmb_checkpoint_close(in);
+    if (out) tmb_checkpoint_close(out);
+    remove_tree(r.out);
+}
+
+/* Peak memory of a process that does nothing else.  Instrumented programs need more. */
+static void test_memory(void)
+{
+    bool instrumented = false;
+#if defined(__SANITIZE_ADDRESS__)
+    instrumented = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+    instrumented = true;
+#endif
+#endif
+    if (instrumented) {
+        ok(1, "memory is not measured in an instrumented program # SKIP");
+        return;
+    }
+    job j;
+    tmb_plan_options options = {.layout = "modelopt", .threads = 2};
+    tmb_status status = job_open(&j, data_path("tinymoe/a"), users_recipe, &options);
+    uint64_t predicted = status ? 0 : j.plan->peak_bytes;
+    job_close(&j);
+    request r = {.source = data_path("tinymoe/a"),
+                 .out = in_root("memory"),
+                 .rules = users_recipe,
+                 .layout = "modelopt",
+                 .threads = 2};
+    struct rusage usage = {0};
+    int rc = 0;
+    pid_t pid = start(&r, NULL);
+    wait4(pid, &rc, 0, &usage);
+    ok(!status && rc == 0 && (uint64_t)usage.ru_maxrss * 1024 <= predicted,
+       "peak %ld KiB is within the predicted %llu KiB", usage.ru_maxrss,
+       (unsigned long long)predicted / 1024);
+    remove_tree(r.out);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 11 && strcmp(argv[1], "run") == 0) return run_mode(argv);
     make_root();
+    test_summary();
+    test_joint_scale();
+    test_memory();
     test_threads();
     test_fixtures();
     remove_tree(root);

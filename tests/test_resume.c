@@ -8,8 +8,12 @@
 
 static request resume_job(const char *out)
 {
-    return (request){.source = in_root("source"), .out = out, .rules = users_recipe, .layout = "modelopt",
-                     .shard_size = 200000, .threads = 2};
+    return (request){.source = in_root("source"),
+                     .out = out,
+                     .rules = users_recipe,
+                     .layout = "modelopt",
+                     .shard_size = 200000,
+                     .threads = 2};
 }
 
 static void test_kill(const char *want)
@@ -76,7 +80,8 @@ static void test_stop(const char *want)
     int fd = open(path, O_RDWR);
     r.stop_after = 0;
     ok(fd >= 0 && flock(fd, LOCK_EX) == 0 && run_here(&r, NULL, &err) == TMB_ECREATE &&
-           strstr(err.message, "process "), "two at once are refused: %s", err.message);
+           strstr(err.message, "process "),
+       "two at once are refused: %s", err.message);
     if (fd >= 0) close(fd);
 
     request other = r;
@@ -89,7 +94,8 @@ static void test_stop(const char *want)
        "another layout is refused: %s", err.message);
     other = r;
     other.shard_size = 300000;
-    ok(run_here(&other, NULL, &err) == TMB_ECREATE, "another shard size is refused: %s", err.message);
+    ok(run_here(&other, NULL, &err) == TMB_ECREATE, "another shard size is refused: %s",
+       err.message);
     write_file(r.out, "notes.txt", "mine");
     ok(run_here(&r, NULL, &err) == TMB_ECREATE && strstr(err.message, "notes.txt"),
        "a foreign file is refused: %s", err.message);
@@ -137,6 +143,23 @@ static void test_restart(const char *want)
     remove_tree(r.out);
 }
 
+/* The source changes while the job runs. */
+static void test_changing(void)
+{
+    request r = resume_job(in_root("changing"));
+    tmb_err err = {0};
+    r.stop_after = 60;
+    r.touch = in_root("source/model-00002-of-00002.safetensors");
+    struct stat before = {0};
+    stat(r.touch, &before);
+    ok(run_here(&r, NULL, &err) == TMB_EDATA && strstr(err.message, "changed") &&
+           !exists(r.out, "tombac.json"),
+       "a source that changes meanwhile is noticed: %s", err.message);
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, before.st_mtim};
+    utimensat(AT_FDCWD, r.touch, times, 0);
+    remove_tree(r.out);
+}
+
 static void flip(const char *path, off_t at)
 {
     unsigned char c;
@@ -177,8 +200,8 @@ static void test_damage(const char *want)
         else
             wrong++;
     }
-    ok(!wrong && healed > 3, "a damaged journal is refused (%d) or not believed (%d), never followed",
-       refused, healed);
+    ok(!wrong && healed > 3,
+       "a damaged journal is refused (%d) or not believed (%d), never followed", refused, healed);
     remove_tree(r.out);
     copy_tree(in_root("saved"), r.out);
     int shards = 0;
@@ -193,8 +216,8 @@ static void test_damage(const char *want)
     }
     tmb_status status = run_here(&r, NULL, &err);
     digest(r.out, sha);
-    ok(shards > 0 && !status && !strcmp(sha, want), "%d shards that changed on disk are made again %s",
-       shards, err.message);
+    ok(shards > 0 && !status && !strcmp(sha, want),
+       "%d shards that changed on disk are made again %s", shards, err.message);
     remove_tree(r.out);
 
     /* the source changes between two runs */
@@ -231,7 +254,8 @@ static void test_full(const char *want)
             wrong++;
         }
         if (exists(r.out, "tombac.json") || exists(r.out, "model.safetensors.index.json")) wrong++;
-        if (i == 3) ok(strstr(text, "again") || strstr(text, "room"), "no room is a sentence: %s", text);
+        if (i == 3)
+            ok(strstr(text, "again") || strstr(text, "room"), "no room is a sentence: %s", text);
         r.file_limit = 0;
         rc = (int)run_here(&r, NULL, &err);
         digest(r.out, sha);
@@ -252,7 +276,8 @@ static void test_places(void)
        "the source as output is refused: %s", err.message);
     snprintf(inside, sizeof inside, "%s/out", in_root("source"));
     r.out = inside;
-    ok(run_here(&r, NULL, &err) == TMB_ECREATE && access(inside, F_OK), "inside it too: %s", err.message);
+    ok(run_here(&r, NULL, &err) == TMB_ECREATE && access(inside, F_OK), "inside it too: %s",
+       err.message);
     snprintf(link_path, sizeof link_path, "%s", in_root("link"));
     ok(symlink(in_root("source"), link_path) == 0, "a symbolic link is made");
     r.out = link_path;
@@ -265,8 +290,8 @@ static void test_places(void)
     write_file(in_root("foreign"), "thesis.tex", "years of work");
     r.out = in_root("foreign");
     ok(run_here(&r, NULL, &err) == TMB_ECREATE && strstr(err.message, "thesis.tex") &&
-           !exists(r.out, "tombac.journal"), "somebody's folder is refused and left alone: %s",
-       err.message);
+           !exists(r.out, "tombac.journal"),
+       "somebody's folder is refused and left alone: %s", err.message);
     write_file(root, "file", "x");
     r.out = in_root("file");
     ok(run_here(&r, NULL, &err) == TMB_ECREATE, "a file is refused: %s", err.message);
@@ -281,6 +306,11 @@ static void test_places(void)
     ok(symlink("/dev/null", in_root("trap/tombac.journal")) == 0, "a journal that leads elsewhere");
     r.out = in_root("trap");
     ok(run_here(&r, NULL, &err) == TMB_ECREATE, "is refused: %s", err.message);
+    request early = r;
+    early.out = in_root("early");
+    early.stop_after = 1;
+    ok(run_here(&early, NULL, &err) == TMB_ESYSTEM && access(early.out, F_OK),
+       "a run that is stopped before its first shard leaves nothing: %s", err.message);
     mkdir(in_root("empty"), 0755);
     r.out = in_root("empty");
     ok(!run_here(&r, NULL, &err) && exists(r.out, "tombac.json"), "an empty folder is taken %s",
@@ -302,6 +332,7 @@ int main(int argc, char **argv)
     test_stop(want);
     test_restart(want);
     test_damage(want);
+    test_changing();
     test_full(want);
     test_places();
     remove_tree(root);

@@ -21,7 +21,7 @@ struct tmb_worker {
     tmb_reader *reader;
     float *x, *y, *work; /* tiles [TMB_TILE_ROWS, cols]; scratch of the format */
     uint8_t *codes, *scales;
-    uint8_t *copy;       /* [TMB_COPY_BYTES], or what the largest copy needs */
+    uint8_t *copy; /* [TMB_COPY_BYTES], or what the largest copy needs */
     uint64_t copy_bytes;
     tmb_slab slab[2]; /* of codes, of scales */
     float *amax;      /* [units of the largest bundle] */
@@ -44,7 +44,8 @@ static tmb_need need_of(const tmb_plan *plan)
 {
     const tmb_model *model = plan->job.model;
     tmb_need need = {0};
-    for (uint32_t b = 0; b < plan->n_bundles; b++) raise(&need.units, plan->bundles[b].n_units);
+    for (uint32_t b = 0; b < plan->n_bundles; b++)
+        raise(&need.units, plan->bundles[b].n_units);
     for (uint32_t u = 0; u < model->n_units; u++) {
         if (!plan->n_slots[u]) continue;
         const tmb_unit *unit = &model->units[u];
@@ -57,14 +58,16 @@ static tmb_need need_of(const tmb_plan *plan)
         for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
             const tmb_slot *slot = &plan->slots[s];
             tmb_part_dims dims;
-            if (!slot->slab_elements || !tmb_part_dims_of(unit, format, slot->part, &dims)) continue;
-            raise(&need.slab[slot->part == TMB_PART_SCALE], slot->slab_elements * dims.element_bytes);
+            if (!slot->slab_elements || !tmb_part_dims_of(unit, format, slot->part, &dims))
+                continue;
+            raise(&need.slab[slot->part == TMB_PART_SCALE],
+                  slot->slab_elements * dims.element_bytes);
         }
     }
     for (uint32_t i = 0; i < plan->n_outs; i++)
         if (plan->outs[i].kind == TMB_OUT_COPY)
-            raise(&need.copy, plan->outs[i].bytes < TMB_COPY_BYTES ? plan->outs[i].bytes
-                                                                   : TMB_COPY_BYTES);
+            raise(&need.copy,
+                  plan->outs[i].bytes < TMB_COPY_BYTES ? plan->outs[i].bytes : TMB_COPY_BYTES);
     return need;
 }
 
@@ -102,7 +105,8 @@ tmb_status tmb_worker_open(tmb_worker **out, const tmb_plan *plan, const tmb_ops
     k->copy = room(need.copy, &good);
     k->copy_bytes = need.copy;
     k->amax = room(need.units * 4, &good);
-    for (int i = 0; i < 2; i++) k->slab[i].data = room(need.slab[i], &good);
+    for (int i = 0; i < 2; i++)
+        k->slab[i].data = room(need.slab[i], &good);
     tmb_status status = TMB_OK;
     if (!good)
         status = tmb_fail_memory(err, plan->thread_bytes, "a worker; fewer threads need less");
@@ -127,11 +131,13 @@ void tmb_worker_close(tmb_worker *k)
     free(k->scales);
     free(k->copy);
     free(k->amax);
-    for (int i = 0; i < 2; i++) free(k->slab[i].data);
+    for (int i = 0; i < 2; i++)
+        free(k->slab[i].data);
     free(k);
 }
 
-/* ---- one unit --------------------------------------------------------------------------------- */
+/* ---- one unit ---------------------------------------------------------------------------------
+ */
 
 /* A unit at work: where its parts go in this shard. */
 typedef struct tmb_task {
@@ -146,13 +152,15 @@ static bool task_of(const tmb_plan *plan, uint32_t u, const tmb_shard_writer *w,
 {
     bool any = false;
     *task = (tmb_task){.unit = &plan->job.model->units[u],
-                       .spec = plan->job.assignment->choices[u].spec, .global = 1};
+                       .spec = plan->job.assignment->choices[u].spec,
+                       .global = 1};
     for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
         const tmb_slot *slot = &plan->slots[s];
         if (slot->repeated || &plan->files[plan->outs[slot->out].file] != w->file) continue;
         task->slot[slot->part] = slot;
-        any = tmb_part_dims_of(task->unit, task->spec->format, slot->part,
-                               &task->dims[slot->part]) || any;
+        any =
+            tmb_part_dims_of(task->unit, task->spec->format, slot->part, &task->dims[slot->part]) ||
+            any;
     }
     return any;
 }
@@ -240,7 +248,8 @@ static tmb_status encode_unit(tmb_worker *k, const tmb_task *task, tmb_shard_wri
     const tmb_part parts[2] = {TMB_PART_CODES, TMB_PART_SCALE};
     for (int i = 0; i < 2; i++)
         if (task->slot[parts[i]])
-            TRY(tmb_slab_take(slab[i], k->plan, task->slot[parts[i]], &task->dims[parts[i]], w, err));
+            TRY(tmb_slab_take(slab[i], k->plan, task->slot[parts[i]], &task->dims[parts[i]], w,
+                              err));
     *sums = (tmb_sums){0};
     TRY(write_scalar(k, task, TMB_PART_GLOBAL, w, err));
     TRY(write_scalar(k, task, TMB_PART_INPUT, w, err));
@@ -298,7 +307,8 @@ tmb_status tmb_worker_bundle(tmb_worker *k, const tmb_bundle *bundle, tmb_shard_
         if (format && format->global_scale) task.global = format->global_scale(k->amax[i]);
         TRY(encode_unit(k, &task, w, task.slot[TMB_PART_CODES] ? &sums[u] : &unused, err));
     }
-    for (int i = 0; i < 2; i++) TRY(tmb_slab_flush(&k->slab[i], plan, w, err));
+    for (int i = 0; i < 2; i++)
+        TRY(tmb_slab_flush(&k->slab[i], plan, w, err));
     return TMB_OK;
 }
 
@@ -317,7 +327,8 @@ tmb_status tmb_worker_copy(tmb_worker *k, const tmb_out *out, uint64_t begin, ui
     return TMB_OK;
 }
 
-/* ---- what the kernel is told ------------------------------------------------------------------ */
+/* ---- what the kernel is told ------------------------------------------------------------------
+ */
 
 uint64_t tmb_unit_source_bytes(const tmb_plan *plan, const tmb_unit *unit)
 {
@@ -344,8 +355,8 @@ void tmb_bundle_advise(const tmb_plan *plan, const tmb_bundle *bundle, bool soon
             if (stored->part[j] == TMB_NO_TENSOR) continue;
             const tmb_tensor *tensor = &ckpt->tensors[stored->part[j]];
             uint64_t slice = stored->n_experts ? tensor->bytes / stored->n_experts : tensor->bytes;
-            tmb_checkpoint_advise(ckpt, tensor, stored->n_experts ? stored->index * slice : 0, slice,
-                                  soon);
+            tmb_checkpoint_advise(ckpt, tensor, stored->n_experts ? stored->index * slice : 0,
+                                  slice, soon);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,13 +17,14 @@ static const char magic[] = "tombac journal 1 ";
 
 bool tmb_plain_name(const char *name)
 {
-    if (!*name || *name == '.' || strlen(name) > 255) return false;
+    if (!*name || *name == '.' || strlen(name) > NAME_MAX - (sizeof ".tmp-" - 1)) return false;
     for (; *name; name++)
         if (*name == '/' || (unsigned char)*name < 0x20 || *name == 0x7f) return false;
     return true;
 }
 
-/* ---- identity --------------------------------------------------------------------------------- */
+/* ---- identity ---------------------------------------------------------------------------------
+ */
 
 tmb_status tmb_journal_identity(const tmb_plan *plan, char **out, tmb_err *err)
 {
@@ -33,8 +35,8 @@ tmb_status tmb_journal_identity(const tmb_plan *plan, char **out, tmb_err *err)
     for (size_t i = 0; i < ckpt->n_shards; i++) {
         const struct stat *st = &ckpt->shards[i].stat;
         tmb_text_printf(&t, "%s %llu %lld.%09ld\n", ckpt->shards[i].name,
-                        (unsigned long long)ckpt->shards[i].file_bytes, (long long)st->st_mtim.tv_sec,
-                        (long)st->st_mtim.tv_nsec);
+                        (unsigned long long)ckpt->shards[i].file_bytes,
+                        (long long)st->st_mtim.tv_sec, (long)st->st_mtim.tv_nsec);
     }
     /* what is carried over counts too, and the config that was read */
     for (uint32_t i = 0; i < plan->n_others; i++) {
@@ -60,9 +62,12 @@ tmb_status tmb_journal_identity(const tmb_plan *plan, char **out, tmb_err *err)
 const char *tmb_journal_difference(const char *a, const char *b)
 {
     static const char *const keys[][2] = {
-        {" version=", "the version of tombac"}, {" layout=", "the layout"},
-        {" shard_size=", "the shard size"},     {" copy_code=", "--copy-code"},
-        {" recipe=", "the recipe"},             {" source=", "the source"},
+        {" version=", "the version of tombac"},
+        {" layout=", "the layout"},
+        {" shard_size=", "the shard size"},
+        {" copy_code=", "--copy-code"},
+        {" recipe=", "the recipe"},
+        {" source=", "the source"},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const char *x = strstr(a, keys[i][0]), *y = strstr(b, keys[i][0]);
@@ -74,7 +79,8 @@ const char *tmb_journal_difference(const char *a, const char *b)
     return "the command";
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------
+ */
 
 static tmb_status check_of(const char *before, const char *text, char out[TMB_CHECK_HEX + 1],
                            tmb_err *err)
@@ -115,8 +121,7 @@ tmb_status tmb_journal_add(tmb_journal *j, const char *text, tmb_err *err)
 
 tmb_status tmb_journal_begin(tmb_journal *j, const char *identity, tmb_err *err)
 {
-    if (ftruncate(j->fd, 0))
-        return tmb_fail_errno(err, TMB_EIO, "%s: cannot empty", j->path);
+    if (ftruncate(j->fd, 0)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot empty", j->path);
     j->end = 0;
     j->check[0] = '\0';
     return tmb_journal_add(j, identity, err);
@@ -127,9 +132,10 @@ tmb_status tmb_journal_add_shard(tmb_journal *j, const tmb_plan *plan, uint32_t 
 {
     tmb_text t = {0};
     char *text = NULL;
-    tmb_text_printf(&t, "shard %u %llu %s", file,
-                    (unsigned long long)(plan->files[file].header_bytes + plan->files[file].data_bytes),
-                    sha256);
+    tmb_text_printf(
+        &t, "shard %u %llu %s", file,
+        (unsigned long long)(plan->files[file].header_bytes + plan->files[file].data_bytes),
+        sha256);
     for (uint32_t i = 0; i < plan->n_rows; i++)
         if (rows[i].worst != TMB_NONE)
             tmb_text_printf(&t, " %u %u %a %a %a %a %a %a", i, rows[i].worst, rows[i].worst_sqnr_db,
@@ -141,7 +147,8 @@ tmb_status tmb_journal_add_shard(tmb_journal *j, const tmb_plan *plan, uint32_t 
     return status;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------
+ */
 
 static bool take_number(const char **s, uint64_t limit, uint64_t *out)
 {
@@ -184,14 +191,15 @@ static bool read_shard(tmb_journal *j, const tmb_plan *plan, const char *s)
         !take_sha256(&s, sha256))
         return false;
     tmb_row_sums *rows = &j->rows[file * plan->n_rows];
-    for (uint32_t i = 0; i < plan->n_rows; i++) rows[i] = (tmb_row_sums){.worst = TMB_NONE};
+    for (uint32_t i = 0; i < plan->n_rows; i++)
+        rows[i] = (tmb_row_sums){.worst = TMB_NONE};
     while (*s) {
         tmb_row_sums r = {0};
         if (!take_number(&s, plan->n_rows, &row) ||
             !take_number(&s, plan->job.model->n_units, &worst) || plan->row_of[worst] != row ||
-            !take_double(&s, &r.worst_sqnr_db) || !take_double(&s, &r.sums.signal) || !take_double(&s, &r.sums.noise) ||
-            !take_double(&s, &r.sums.dot) || !take_double(&s, &r.sums.power) ||
-            !take_double(&s, &r.sums.max_error))
+            !take_double(&s, &r.worst_sqnr_db) || !take_double(&s, &r.sums.signal) ||
+            !take_double(&s, &r.sums.noise) || !take_double(&s, &r.sums.dot) ||
+            !take_double(&s, &r.sums.power) || !take_double(&s, &r.sums.max_error))
             return false;
         r.worst = (uint32_t)worst;
         rows[row] = r;
@@ -244,8 +252,8 @@ static tmb_status load(int fd, const char *path, char **out, size_t *n, tmb_err 
 {
     struct stat st;
     if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size < 0 || st.st_size > TMB_JOURNAL_MAX)
-        return tmb_fail(err, TMB_EDATA, "%s: not a journal of ours; remove it or choose another folder",
-                        path);
+        return tmb_fail(err, TMB_EDATA,
+                        "%s: not a journal of ours; remove it or choose another folder", path);
     *n = (size_t)st.st_size;
     *out = malloc(*n + 1);
     if (!*out) return tmb_fail_memory(err, *n + 1, "the journal");
@@ -284,7 +292,8 @@ void tmb_journal_close(tmb_journal *j)
     free(j->have);
     free(j->sha256);
     free(j->rows);
-    for (uint32_t i = 0; i < j->n_written; i++) free(j->written[i]);
+    for (uint32_t i = 0; i < j->n_written; i++)
+        free(j->written[i]);
     free(j->written);
     *j = (tmb_journal){.fd = -1};
 }

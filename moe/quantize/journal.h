@@ -5,11 +5,11 @@
  * journal: what follows is not believed.  Records:
  *   tombac journal 1 version=V layout=L shard_size=N copy_code=B recipe=SHA source=SHA
  *   pid N                                     who works on it
- *   shard I BYTES SHA [ROW WORST SQNR SIGNAL NOISE DOT POWER MAX]...   published, with its error sums
- *   file NAME                                 about to be published
- * The file itself carries the lock (flock), so that two processes never share an output.  It is an
- * input like any other: every field is checked, names are plain, and a shard is believed only
- * after its bytes were hashed again. */
+ *   shard I BYTES SHA [ROW WORST SQNR SIGNAL NOISE DOT POWER MAX]...   published, with its error
+ * sums file NAME                                 about to be published The file itself carries the
+ * lock (flock), so that two processes never share an output.  It is an input like any other: every
+ * field is checked, names are plain, and a shard is believed only after its bytes were hashed
+ * again. */
 #ifndef TMB_QUANTIZE_JOURNAL_H
 #define TMB_QUANTIZE_JOURNAL_H
 
@@ -27,13 +27,13 @@ typedef struct tmb_row_sums {
 
 typedef struct tmb_journal {
     int fd;
-    char *path;         /* for messages */
-    uint64_t end;       /* where the next record goes */
+    char *path;   /* for messages */
+    uint64_t end; /* where the next record goes */
     char check[TMB_CHECK_HEX + 1];
-    char *identity; /* the first record's text, NULL when the journal is new */
-    bool ours;      /* identity is that of the plan: shard records were read */
-    bool damaged;   /* there is text, but it does not begin as a journal does */
-    bool *have;     /* [n_files]: the shard was published */
+    char *identity;                 /* the first record's text, NULL when the journal is new */
+    bool ours;                      /* identity is that of the plan: shard records were read */
+    bool damaged;                   /* there is text, but it does not begin as a journal does */
+    bool *have;                     /* [n_files]: the shard was published */
     char (*sha256)[TMB_SHA256_HEX]; /* [n_files] */
     tmb_row_sums *rows;             /* [n_files, n_rows] */
     char **written;                 /* names in file records */
@@ -57,7 +57,8 @@ tmb_status tmb_journal_identity(const tmb_plan *plan, char **out, tmb_err *err) 
 const char *tmb_journal_difference(const char *a, const char *b);
 /* The pid of the last pid record in fd, 0 when there is none; for a message only. */
 long tmb_journal_pid(int fd);
-/* A base name without anything special: it can neither leave the folder nor disturb a terminal. */
+/* A base name without anything special: it can neither leave the folder nor disturb a terminal,
+ * and leaves room for the temporary one. */
 bool tmb_plain_name(const char *name);
 
 #endif

@@ -14,7 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- where it is ------------------------------------------------------------------------------ */
+/* ---- where it is ------------------------------------------------------------------------------
+ */
 
 static bool same_file(const struct stat *a, const struct stat *b)
 {
@@ -32,9 +33,10 @@ static tmb_status refuse_source(const tmb_output *o, int fd, tmb_err *err)
     int at = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     while (!status && at >= 0 && fstat(at, &here) == 0) {
         if (same_file(&here, &source)) {
-            status = tmb_fail(err, TMB_ECREATE,
-                              "%s: is the source %s itself or lies inside it; choose another folder",
-                              o->folder, path);
+            status =
+                tmb_fail(err, TMB_ECREATE,
+                         "%s: is the source %s itself or lies inside it; choose another folder",
+                         o->folder, path);
             break;
         }
         int up = openat(at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -57,8 +59,10 @@ static tmb_status make_folder(tmb_output *o, tmb_err *err)
     tmb_status status = TMB_OK;
     int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        status = tmb_fail_errno(err, TMB_ECREATE, "%s: the folder for %s cannot be opened; create it "
-                                "first", parent, name);
+        status = tmb_fail_errno(err, TMB_ECREATE,
+                                "%s: the folder for %s cannot be opened; create it "
+                                "first",
+                                parent, name);
     if (!status) status = refuse_source(o, fd, err);
     if (!status && mkdirat(fd, name, 0755))
         status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create the folder", o->folder);
@@ -79,13 +83,16 @@ static tmb_status open_folder(tmb_output *o, tmb_err *err)
     o->dirfd = open(o->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (o->dirfd < 0 && errno == ENOENT) return make_folder(o, err);
     if (o->dirfd < 0 && errno == ENOTDIR)
-        return tmb_fail(err, TMB_ECREATE, "%s: is a file, and the output is a folder; choose another "
-                        "name", o->folder);
+        return tmb_fail(err, TMB_ECREATE,
+                        "%s: is a file, and the output is a folder; choose another "
+                        "name",
+                        o->folder);
     if (o->dirfd < 0) return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot open", o->folder);
     return refuse_source(o, o->dirfd, err);
 }
 
-/* ---- what is in it ---------------------------------------------------------------------------- */
+/* ---- what is in it ----------------------------------------------------------------------------
+ */
 
 static bool planned(const tmb_plan *plan, const char *name)
 {
@@ -106,8 +113,8 @@ static bool left_behind(const tmb_output *o, const char *name)
 }
 
 /* Calls visit for every name but ".", ".." and the journal, until it fails. */
-static tmb_status each_name(tmb_output *o, tmb_status (*visit)(tmb_output *, const char *, tmb_err *),
-                            tmb_err *err)
+static tmb_status
+each_name(tmb_output *o, tmb_status (*visit)(tmb_output *, const char *, tmb_err *), tmb_err *err)
 {
     int fd = openat(o->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -128,7 +135,8 @@ static tmb_status foreign(const tmb_output *o, const char *name, tmb_err *err)
 {
     return tmb_fail(err, TMB_ECREATE,
                     "%s: holds \"%s\", which this run did not write; choose an empty folder, or "
-                    "remove it", o->folder, name);
+                    "remove it",
+                    o->folder, name);
 }
 
 /* Without a journal: nothing may be there. */
@@ -168,7 +176,8 @@ static tmb_status discard(tmb_output *o, const char *name, tmb_err *err)
     return TMB_OK;
 }
 
-/* ---- who works on it -------------------------------------------------------------------------- */
+/* ---- who works on it --------------------------------------------------------------------------
+ */
 
 static tmb_status lock(tmb_output *o, tmb_err *err)
 {
@@ -217,7 +226,8 @@ static tmb_status take_over(tmb_output *o, const char *identity, bool restart, t
     if (restart) {
         TRY(each_name(o, refuse_unknown, err));
         TRY(each_name(o, discard, err));
-        for (uint32_t i = 0; i < o->plan->n_files; i++) j->have[i] = false;
+        for (uint32_t i = 0; i < o->plan->n_files; i++)
+            j->have[i] = false;
         return tmb_journal_begin(j, identity, err);
     }
     if (j->damaged)
@@ -226,8 +236,8 @@ static tmb_status take_over(tmb_output *o, const char *identity, bool restart, t
     if (!j->ours)
         return tmb_fail(err, TMB_ECREATE,
                         "%s: holds an unfinished run in which %s was another; repeat that command "
-                        "to finish it, or discard it with --restart", o->folder,
-                        tmb_journal_difference(j->identity, identity));
+                        "to finish it, or discard it with --restart",
+                        o->folder, tmb_journal_difference(j->identity, identity));
     return each_name(o, tidy, err);
 }
 
@@ -237,7 +247,8 @@ tmb_status tmb_output_open(tmb_output *o, const tmb_plan *plan, const char *fold
     char *identity = NULL, pid[32];
     *o = (tmb_output){.plan = plan, .dirfd = -1, .lockfd = -1, .journal = {.fd = -1}};
     size_t n = strlen(folder);
-    while (n > 1 && folder[n - 1] == '/') n--;
+    while (n > 1 && folder[n - 1] == '/')
+        n--;
     o->folder = strndup(folder, n);
     if (!o->folder) return tmb_fail_memory(err, n + 1, "a path");
     if (!n) return tmb_fail(err, TMB_EUSAGE, "the output folder has no name");
@@ -250,6 +261,7 @@ tmb_status tmb_output_open(tmb_output *o, const tmb_plan *plan, const char *fold
     if (!status) status = tmb_journal_identity(plan, &identity, err);
     if (!status) status = take_over(o, identity, restart, err);
     if (!status) {
+        o->taken = true;
         snprintf(pid, sizeof pid, "pid %ld", (long)getpid());
         status = tmb_journal_add(&o->journal, pid, err);
     }
@@ -260,9 +272,9 @@ tmb_status tmb_output_open(tmb_output *o, const tmb_plan *plan, const char *fold
 
 void tmb_output_close(tmb_output *o)
 {
-    if (o->dirfd >= 0 && o->created && each_name(o, anything, NULL) == TMB_OK) {
-        if (o->lockfd >= 0) unlinkat(o->dirfd, TMB_JOURNAL_NAME, 0);
-        rmdir(o->folder);
+    if (o->dirfd >= 0 && (o->taken || o->created) && each_name(o, anything, NULL) == TMB_OK) {
+        if (o->taken) unlinkat(o->dirfd, TMB_JOURNAL_NAME, 0);
+        if (o->created) rmdir(o->folder);
     }
     tmb_journal_close(&o->journal);
     if (o->lockfd >= 0) close(o->lockfd);
@@ -275,6 +287,6 @@ tmb_status tmb_output_done(tmb_output *o, tmb_err *err)
 {
     if (unlinkat(o->dirfd, TMB_JOURNAL_NAME, 0) || fsync(o->dirfd))
         return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot remove", o->folder, TMB_JOURNAL_NAME);
-    o->created = false;
+    o->created = o->taken = false;
     return TMB_OK;
 }

@@ -15,14 +15,15 @@ typedef struct tmb_output {
     char *folder; /* as given, without a final slash */
     int dirfd, lockfd;
     bool created; /* by this run */
+    bool taken;   /* the journal is ours to write */
     tmb_journal journal;
 } tmb_output;
 
 /* restart: discard what an unfinished run left, whatever job it was. */
 tmb_status tmb_output_open(tmb_output *o, const tmb_plan *plan, const char *folder, bool restart,
                            tmb_err *err) TMB_CHECKED;
-/* Give everything back; what was published and the journal stay.  A folder that this run made and
- * where nothing was published yet is removed again. */
+/* Give everything back; what was published and its journal stay.  Where nothing was published the
+ * journal goes, and with it a folder that this run made. */
 void tmb_output_close(tmb_output *o);
 /* The journal is no longer needed: the output is complete. */
 tmb_status tmb_output_done(tmb_output *o, tmb_err *err) TMB_CHECKED;

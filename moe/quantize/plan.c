@@ -20,8 +20,10 @@ static tmb_status defaults(tmb_plan *plan, const tmb_plan_options *options, tmb_
     if (o->threads < 1) o->threads = 1;
     plan->layout = tmb_layout_find(o->layout);
     if (!plan->layout)
-        return tmb_fail(err, TMB_EUSAGE, "%s: there is no such layout; modelopt and "
-                        "compressed-tensors are", o->layout);
+        return tmb_fail(err, TMB_EUSAGE,
+                        "%s: there is no such layout; modelopt and "
+                        "compressed-tensors are",
+                        o->layout);
     o->layout = plan->layout->name;
     return TMB_OK;
 }
@@ -42,7 +44,8 @@ static tmb_status views(tmb_planner *p, tmb_err *err)
             if (part[i] != TMB_NO_TENSOR) p->owned[part[i]] = 1;
         if (part[TMB_PART_CODES] != TMB_NO_TENSOR) p->view_first[part[TMB_PART_CODES] + 2]++;
     }
-    for (size_t t = 1; t <= n; t++) p->view_first[t + 1] += p->view_first[t];
+    for (size_t t = 1; t <= n; t++)
+        p->view_first[t + 1] += p->view_first[t];
     for (uint32_t u = 0; u < model->n_units; u++) {
         uint32_t t = model->units[u].stored.part[TMB_PART_CODES];
         if (t != TMB_NO_TENSOR) p->views[p->view_first[t + 1]++] = u;
@@ -73,7 +76,7 @@ out:
     free(p.view_first);
     free(p.views);
     free(p.owned);
-    tmb_plan_free_names(&p.names);
+    tmb_names_free(&p.names);
     if (status) {
         tmb_plan_close(plan);
         plan = NULL;

@@ -11,7 +11,7 @@
  *   metadata (checkpoint headers, inventory, assignment, plan, 40 bytes of error sums a unit)
  *   + the larger of  threads * (reader + tile buffers of the widest Linear + slab + copy buffer)
  *                      + the largest shard header, twice
- *              and   the index or tombac.json, whichever is longer, twice
+ *              and   the index or tombac.json, whichever is longer, twice, or the table of names
  *   + 24 MiB for the program itself
  * printed as plan.peak_bytes.  With a max_ram the number of threads is lowered to fit; when one
  * thread does not, TMB_EUSAGE tells the smallest limit that would do. */
@@ -118,9 +118,9 @@ typedef struct tmb_plan {
     uint32_t *row_of; /* of unit u: index into rows */
     tmb_other_file *others;
     uint32_t n_others;
-    char *config_text;   /* config.json to write */
-    char *file_text;     /* the TMB_OTHER_QUANT file, or NULL */
-    char *resolved;      /* the resolved recipe */
+    char *config_text; /* config.json to write */
+    char *file_text;   /* the TMB_OTHER_QUANT file, or NULL */
+    char *resolved;    /* the resolved recipe */
     char resolved_sha256[TMB_SHA256_HEX];
     uint64_t bytes_in, bytes_out; /* of all tensors */
     uint64_t disk_bytes;          /* every byte of every file that will be written */

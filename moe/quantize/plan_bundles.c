@@ -14,7 +14,8 @@
 /* Union-find with path halving; the lowest unit of a set is its root. */
 static uint32_t root_of(uint32_t *parent, uint32_t u)
 {
-    while (parent[u] != u) u = parent[u] = parent[parent[u]];
+    while (parent[u] != u)
+        u = parent[u] = parent[parent[u]];
     return u;
 }
 
@@ -72,7 +73,10 @@ static tmb_status reaches(const tmb_planner *p, tmb_reach **out, uint32_t *n, tm
             uint64_t elements = dims.rows * dims.cols;
             bool whole = elements * dims.element_bytes == plan->outs[slot->out].bytes;
             if (whole && !p->model->units[u].stacked && tmb_slot_contiguous(slot, &dims)) continue;
-            list[(*n)++] = (tmb_reach){.out = slot->out, .slot = s, .unit = u, .lo = slot->base,
+            list[(*n)++] = (tmb_reach){.out = slot->out,
+                                       .slot = s,
+                                       .unit = u,
+                                       .lo = slot->base,
                                        .hi = slot->base + (dims.rows - 1) * slot->row_stride +
                                              (dims.cols - 1) * slot->col_stride,
                                        .elements = elements};
@@ -122,8 +126,8 @@ static tmb_status join_interleaved(tmb_planner *p, uint32_t *share, uint32_t *bu
             join_overlap(plan, list, begin, i, hi, share, bundle);
             /* units that write the same scalar count once */
             tmb_part part = plan->slots[list[begin].slot].part;
-            bool scalar = part == TMB_PART_GLOBAL || part == TMB_PART_INPUT ||
-                          part == TMB_PART_SHAPE;
+            bool scalar =
+                part == TMB_PART_GLOBAL || part == TMB_PART_INPUT || part == TMB_PART_SHAPE;
             covered += scalar ? list[begin].elements : elements;
         }
         uint64_t all = plan->outs[out].bytes * 8 / tmb_dtype_bits((tmb_dtype)plan->outs[out].dtype);
@@ -196,7 +200,8 @@ tmb_status tmb_plan_bundles(tmb_planner *p, tmb_err *err)
         return tmb_fail_memory(err, (uint64_t)n * 8, "bundles");
     }
     plan->share = share;
-    for (uint32_t u = 0; u < n; u++) share[u] = bundle[u] = u;
+    for (uint32_t u = 0; u < n; u++)
+        share[u] = bundle[u] = u;
     share_fused(plan, share);
     tmb_status status = join_interleaved(p, share, bundle, err);
     for (uint32_t u = 0; !status && u < n; u++) {

@@ -11,8 +11,11 @@ static const char index_name[] = "model.safetensors.index.json";
 
 static tmb_tensor as_tensor(const tmb_out *out)
 {
-    return (tmb_tensor){.name = out->name, .shape = out->shape, .bytes = out->bytes,
-                        .dtype = out->dtype, .rank = out->rank};
+    return (tmb_tensor){.name = out->name,
+                        .shape = out->shape,
+                        .bytes = out->bytes,
+                        .dtype = out->dtype,
+                        .rank = out->rank};
 }
 
 /* A shard being filled. */
@@ -26,7 +29,8 @@ static tmb_status frame_bytes(uint64_t *bytes, tmb_err *err)
     char *text = NULL;
     size_t n = 0;
     TRY(tmb_header_format(&text, &n, NULL, 0, "a header", err));
-    while (n && text[n - 1] == ' ') n--;
+    while (n && text[n - 1] == ' ')
+        n--;
     free(text);
     *bytes = n;
     return TMB_OK;
@@ -67,9 +71,11 @@ static tmb_status close_file(tmb_plan *plan, uint32_t *room, const tmb_filling *
         *room = more;
     }
     uint32_t first = plan->n_files ? plan->files[plan->n_files - 1].out_first +
-                                         plan->files[plan->n_files - 1].n_outs : 0;
+                                         plan->files[plan->n_files - 1].n_outs
+                                   : 0;
     plan->files[plan->n_files] = (tmb_out_file){.header_bytes = file_header_bytes(f->header),
-                                                .data_bytes = f->data, .out_first = first,
+                                                .data_bytes = f->data,
+                                                .out_first = first,
                                                 .n_outs = end - first};
     uint64_t begin = 0;
     for (uint32_t i = first; i < end; i++) {
@@ -84,11 +90,10 @@ static tmb_status close_file(tmb_plan *plan, uint32_t *room, const tmb_filling *
 static tmb_status name_files(tmb_plan *plan, tmb_err *err)
 {
     for (uint32_t i = 0; i < plan->n_files; i++) {
-        plan->files[i].name =
-            plan->n_files == 1
-                ? tmb_arena_text(&plan->arena, "model.safetensors", 17)
-                : tmb_arena_printf(&plan->arena, "model-%05u-of-%05u.safetensors", i + 1,
-                                   plan->n_files);
+        plan->files[i].name = plan->n_files == 1
+                                  ? tmb_arena_text(&plan->arena, "model.safetensors", 17)
+                                  : tmb_arena_printf(&plan->arena, "model-%05u-of-%05u.safetensors",
+                                                     i + 1, plan->n_files);
         if (!plan->files[i].name) return tmb_fail_memory(err, 64, "the list of shards");
     }
     return TMB_OK;
@@ -118,8 +123,10 @@ tmb_status tmb_plan_files(tmb_planner *p, tmb_err *err)
         }
         now = next;
         if (plan->n_files >= 99998)
-            return tmb_fail(err, TMB_EUSAGE, "a shard size of %llu bytes makes more than 99999 shards; "
-                            "choose a larger one", (unsigned long long)plan->options.shard_size);
+            return tmb_fail(err, TMB_EUSAGE,
+                            "a shard size of %llu bytes makes more than 99999 shards; "
+                            "choose a larger one",
+                            (unsigned long long)plan->options.shard_size);
     }
     TRY(close_file(plan, &room, &now, plan->n_outs, err));
     return name_files(plan, err);
@@ -127,7 +134,8 @@ tmb_status tmb_plan_files(tmb_planner *p, tmb_err *err)
 
 static void write_index(const tmb_plan *plan, tmb_text *text)
 {
-    tmb_text_printf(text, "{\n  \"metadata\": {\n    \"total_size\": %llu\n  },\n  \"weight_map\": {",
+    tmb_text_printf(text,
+                    "{\n  \"metadata\": {\n    \"total_size\": %llu\n  },\n  \"weight_map\": {",
                     (unsigned long long)plan->bytes_out);
     for (uint32_t i = 0; i < plan->n_outs; i++) {
         tmb_text_puts(text, i ? ",\n    " : "\n    ");

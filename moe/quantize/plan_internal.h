@@ -2,13 +2,8 @@
 #ifndef TMB_QUANTIZE_PLAN_INTERNAL_H
 #define TMB_QUANTIZE_PLAN_INTERNAL_H
 
+#include "moe/io/names.h"
 #include "moe/quantize/plan.h"
-
-/* Output names seen so far: open addressing, indices into plan->outs. */
-typedef struct tmb_plan_names {
-    uint32_t *table; /* TMB_NONE: free */
-    uint32_t room, used;
-} tmb_plan_names;
 
 /* What lives only while a plan is built. */
 typedef struct tmb_planner {
@@ -18,8 +13,8 @@ typedef struct tmb_planner {
     uint32_t *view_first, *views; /* units whose values lie in tensor t: from view_first[t] */
     uint8_t *owned;               /* tensor t belongs to a unit */
     uint32_t room_outs, all_slots, room_slots;
-    tmb_plan_names names;
-    bool mixed; /* more than one format is used */
+    tmb_names names; /* of plan->outs */
+    bool mixed;      /* more than one format is used */
 } tmb_planner;
 
 /* One slot of a tensor that several units write, as elements lo..hi of it. */
@@ -41,10 +36,6 @@ tmb_status tmb_plan_warn(tmb_plan *plan, const char *text, tmb_err *err) TMB_CHE
 
 /* plan_outs.c: outs and slots, in source order. */
 tmb_status tmb_plan_outs(tmb_planner *p, tmb_err *err) TMB_CHECKED;
-/* plan_names.c: *at = the out of that name, TMB_NONE when there is none. */
-tmb_status tmb_plan_find_name(tmb_planner *p, const char *name, uint32_t *at, tmb_err *err) TMB_CHECKED;
-void tmb_plan_put_name(tmb_planner *p, uint32_t out);
-void tmb_plan_free_names(tmb_plan_names *names);
 
 /* plan_bundles.c: which units are worked on together. */
 tmb_status tmb_plan_bundles(tmb_planner *p, tmb_err *err) TMB_CHECKED;

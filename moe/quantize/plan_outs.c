@@ -22,12 +22,15 @@ static bool measure(tmb_out *out)
     return true;
 }
 
+static uint32_t find(const tmb_planner *p, const char *name)
+{
+    return tmb_names_find(&p->names, p->plan->outs, sizeof *p->plan->outs, name, strlen(name));
+}
+
 static tmb_status append(tmb_planner *p, const tmb_out *out, uint32_t *at, tmb_err *err)
 {
     tmb_plan *plan = p->plan;
-    TRY(tmb_plan_find_name(p, out->name, at, err));
-    if (*at != TMB_NONE)
-        return tmb_fail(err, TMB_EINTERNAL, "%s: two outputs have this name", out->name);
+    uint32_t twin, again;
     if (plan->n_outs == p->room_outs) {
         uint64_t room = p->room_outs ? (uint64_t)p->room_outs * 2 : 1024;
         tmb_out *more = room < TMB_NONE ? realloc(plan->outs, room * sizeof *more) : NULL;
@@ -39,8 +42,9 @@ static tmb_status append(tmb_planner *p, const tmb_out *out, uint32_t *at, tmb_e
     plan->outs[*at] = *out;
     if (!measure(&plan->outs[*at]))
         return tmb_fail(err, TMB_EDATA, "%s: its size overflows", out->name);
-    tmb_plan_put_name(p, *at);
-    return TMB_OK;
+    TRY(tmb_names_add(&p->names, plan->outs, sizeof *plan->outs, *at, *at + 1, &twin, &again, err));
+    if (twin == TMB_NAMES_NONE) return TMB_OK;
+    return tmb_fail(err, TMB_EINTERNAL, "%s: two outputs have this name", out->name);
 }
 
 static tmb_status append_slot(tmb_planner *p, uint32_t u, const tmb_slot *slot, tmb_err *err)
@@ -61,8 +65,12 @@ static tmb_status append_slot(tmb_planner *p, uint32_t u, const tmb_slot *slot, 
 static tmb_status copy_tensor(tmb_planner *p, uint32_t t, tmb_err *err)
 {
     const tmb_tensor *tensor = &p->ckpt->tensors[t];
-    tmb_out out = {.name = tensor->name, .shape = tensor->shape, .source = t,
-                   .dtype = tensor->dtype, .rank = tensor->rank, .kind = TMB_OUT_COPY};
+    tmb_out out = {.name = tensor->name,
+                   .shape = tensor->shape,
+                   .source = t,
+                   .dtype = tensor->dtype,
+                   .rank = tensor->rank,
+                   .kind = TMB_OUT_COPY};
     uint32_t at;
     return append(p, &out, &at, err);
 }
@@ -73,12 +81,12 @@ static tmb_status out_of(tmb_planner *p, uint32_t u, const tmb_spelled *sp, uint
 {
     tmb_plan *plan = p->plan;
     const tmb_unit *unit = &p->model->units[u];
-    TRY(tmb_plan_find_name(p, sp->name, at, err));
-    if (*at != TMB_NONE) {
+    *at = unit->stacked ? find(p, sp->name) : TMB_NAMES_NONE;
+    if (*at != TMB_NAMES_NONE) {
         const tmb_out *old = &plan->outs[*at];
-        bool same = unit->stacked && old->kind == kind && old->dtype == sp->dtype &&
-                    old->rank == sp->rank;
-        for (int i = 0; same && i < sp->rank; i++) same = old->shape[i] == sp->shape[i];
+        bool same = old->kind == kind && old->dtype == sp->dtype && old->rank == sp->rank;
+        for (int i = 0; same && i < sp->rank; i++)
+            same = old->shape[i] == sp->shape[i];
         if (same) return TMB_OK;
         return tmb_fail(err, TMB_EINTERNAL, "%s: two outputs have this name", sp->name);
     }
@@ -88,8 +96,13 @@ static tmb_status out_of(tmb_planner *p, uint32_t u, const tmb_spelled *sp, uint
         if (!shape) return tmb_fail_memory(err, (size_t)sp->rank * sizeof *shape, "a shape");
         memcpy(shape, sp->shape, (size_t)sp->rank * sizeof *shape);
     }
-    tmb_out out = {.name = sp->name, .shape = shape, .source = u, .dtype = (uint8_t)sp->dtype,
-                   .rank = (uint8_t)sp->rank, .kind = kind, .joined = joined};
+    tmb_out out = {.name = sp->name,
+                   .shape = shape,
+                   .source = u,
+                   .dtype = (uint8_t)sp->dtype,
+                   .rank = (uint8_t)sp->rank,
+                   .kind = kind,
+                   .joined = joined};
     return append(p, &out, at, err);
 }
 
@@ -103,18 +116,22 @@ static tmb_status spell_unit(tmb_planner *p, uint32_t u, const tmb_spelled *spel
         if (!sp->name) return tmb_fail_memory(err, TMB_NAME_MAX, "output names");
         if (!tmb_part_dims_of(unit, format, sp->part, &dims) ||
             tmb_dtype_bits(sp->dtype) != tmb_dtype_bits(dims.dtype))
-            return tmb_fail(err, TMB_EINTERNAL, "%s: the layout spells a part that %s does not have",
-                            sp->name, format ? format->name : "bf16");
+            return tmb_fail(err, TMB_EINTERNAL,
+                            "%s: the layout spells a part that %s does not have", sp->name,
+                            format ? format->name : "bf16");
         uint32_t at;
         TRY(out_of(p, u, sp, format ? TMB_OUT_PART : TMB_OUT_DECODE, i > 0, &at, err));
         uint64_t down, right, last;
         if (!tmb_mul(dims.rows - 1, sp->row_stride, &down) ||
             !tmb_mul(dims.cols - 1, sp->col_stride, &right) || !tmb_add(down, right, &last) ||
-            !tmb_add(last, sp->base, &last) ||
-            last >= p->plan->outs[at].bytes / dims.element_bytes)
-            return tmb_fail(err, TMB_EINTERNAL, "%s: %s does not fit into it", sp->name, unit->name);
-        tmb_slot slot = {.out = at, .part = sp->part, .reciprocal = sp->reciprocal,
-                         .base = sp->base, .row_stride = sp->row_stride,
+            !tmb_add(last, sp->base, &last) || last >= p->plan->outs[at].bytes / dims.element_bytes)
+            return tmb_fail(err, TMB_EINTERNAL, "%s: %s does not fit into it", sp->name,
+                            unit->name);
+        tmb_slot slot = {.out = at,
+                         .part = sp->part,
+                         .reciprocal = sp->reciprocal,
+                         .base = sp->base,
+                         .row_stride = sp->row_stride,
                          .col_stride = sp->col_stride};
         TRY(append_slot(p, u, &slot, err));
     }
@@ -126,8 +143,12 @@ static tmb_status spell_unit(tmb_planner *p, uint32_t u, const tmb_spelled *spel
 static tmb_status decode_unit(tmb_planner *p, uint32_t u, tmb_err *err)
 {
     const tmb_unit *unit = &p->model->units[u];
-    tmb_spelled sp = {.part = TMB_PART_CODES, .dtype = TMB_BF16, .rank = 2,
-                      .shape = {unit->out, unit->in}, .row_stride = unit->in, .col_stride = 1};
+    tmb_spelled sp = {.part = TMB_PART_CODES,
+                      .dtype = TMB_BF16,
+                      .rank = 2,
+                      .shape = {unit->out, unit->in},
+                      .row_stride = unit->in,
+                      .col_stride = 1};
     if (!unit->stored.n_experts) {
         sp.name = tmb_arena_printf(&p->plan->arena, "%s.weight", unit->name);
         return spell_unit(p, u, &sp, 1, NULL, err);
@@ -136,8 +157,8 @@ static tmb_status decode_unit(tmb_planner *p, uint32_t u, tmb_err *err)
     uint64_t views = p->view_first[codes + 1] - p->view_first[codes];
     uint64_t wide = views / unit->stored.n_experts * unit->out; /* gate and up side by side */
     uint64_t first = unit->stored.first, step = unit->stored.step ? unit->stored.step : 1;
-    bool in_first = p->model->arch->stack == TMB_STACK_IO ||
-                    p->model->arch->stack == TMB_STACK_IO_INTERLEAVED;
+    bool in_first =
+        p->model->arch->stack == TMB_STACK_IO || p->model->arch->stack == TMB_STACK_IO_INTERLEAVED;
     sp.name = unit->disk;
     sp.rank = 3;
     sp.shape[0] = unit->stored.n_experts;
@@ -155,8 +176,8 @@ static tmb_status quantize_unit(tmb_planner *p, uint32_t u, const tmb_spec *spec
     tmb_spelled spelled[TMB_PARTS] = {0};
     int n = plan->layout->spell(&plan->job, &p->model->units[u], spec, &plan->arena, spelled);
     if (n < 1 || n > TMB_PARTS)
-        return tmb_fail(err, TMB_EINTERNAL, "%s: the layout spells %d parts", p->model->units[u].name,
-                        n);
+        return tmb_fail(err, TMB_EINTERNAL, "%s: the layout spells %d parts",
+                        p->model->units[u].name, n);
     return spell_unit(p, u, spelled, n, spec->format, err);
 }
 
@@ -181,7 +202,8 @@ static tmb_status place_tensor(tmb_planner *p, uint32_t t, tmb_err *err)
     if (kept < end - begin)
         return tmb_fail(err, TMB_EUSAGE,
                         "%s: %s holds experts of which the recipe keeps some and quantizes others; "
-                        "give all of them one format", shard, tensor->name);
+                        "give all of them one format",
+                        shard, tensor->name);
     return copy_tensor(p, t, err);
 }
 
@@ -190,8 +212,8 @@ static tmb_status keep_sides(tmb_planner *p, uint8_t *sides, tmb_err *err)
 {
     for (uint32_t u = 0; u < p->model->n_units; u++) {
         const tmb_stored *stored = &p->model->units[u].stored;
-        bool copied = !tmb_plan_spec(p->plan, u)->format &&
-                      !(p->model->units[u].linear && stored->format);
+        bool copied =
+            !tmb_plan_spec(p->plan, u)->format && !(p->model->units[u].linear && stored->format);
         for (int i = 0; i < TMB_PARTS; i++)
             if (copied && i != TMB_PART_CODES && stored->part[i] != TMB_NO_TENSOR)
                 sides[stored->part[i]] = 1;
@@ -215,12 +237,15 @@ static tmb_status constants(tmb_planner *p, tmb_err *err)
     if (!p->plan->layout->extras) return TMB_OK;
     TRY(p->plan->layout->extras(&p->plan->job, &p->plan->arena, &extras, &n, err));
     for (size_t i = 0; i < n; i++) {
-        tmb_out out = {.name = extras[i].name, .shape = extras[i].rank ? &one : NULL,
-                       .value = extras[i].value, .dtype = TMB_F32, .rank = extras[i].rank != 0,
-                       .kind = TMB_OUT_CONST, .source = TMB_NONE};
-        uint32_t at;
-        TRY(tmb_plan_find_name(p, out.name, &at, err));
-        if (at != TMB_NONE && p->plan->outs[at].kind == TMB_OUT_COPY) continue;
+        tmb_out out = {.name = extras[i].name,
+                       .shape = extras[i].rank ? &one : NULL,
+                       .value = extras[i].value,
+                       .dtype = TMB_F32,
+                       .rank = extras[i].rank != 0,
+                       .kind = TMB_OUT_CONST,
+                       .source = TMB_NONE};
+        uint32_t at = find(p, out.name);
+        if (at != TMB_NAMES_NONE && p->plan->outs[at].kind == TMB_OUT_COPY) continue;
         TRY(append(p, &out, &at, err));
     }
     return TMB_OK;

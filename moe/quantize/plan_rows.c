@@ -89,7 +89,8 @@ tmb_status tmb_plan_choose(tmb_planner *p, tmb_err *err)
         now[key] = plan->n_rows;
         plan->rows[plan->n_rows++] = plan->rows[key];
     }
-    for (uint32_t u = 0; u < model->n_units; u++) plan->row_of[u] = now[plan->row_of[u]];
+    for (uint32_t u = 0; u < model->n_units; u++)
+        plan->row_of[u] = now[plan->row_of[u]];
     free(now);
 
     for (uint32_t u = 0; u < model->n_units; u++)
@@ -121,7 +122,8 @@ static uint64_t parameters_of(const tmb_planner *p, const tmb_unit *unit)
     if (unit->linear) return unit->out * unit->in;
     const uint32_t t = unit->stored.part[TMB_PART_CODES];
     if (t == TMB_NO_TENSOR) return 0;
-    for (int i = 0; i < p->ckpt->tensors[t].rank; i++) n *= p->ckpt->tensors[t].shape[i];
+    for (int i = 0; i < p->ckpt->tensors[t].rank; i++)
+        n *= p->ckpt->tensors[t].shape[i];
     return n;
 }
 

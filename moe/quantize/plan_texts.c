@@ -3,6 +3,7 @@
 #include "config.h"
 #include "moe/quantize/plan_internal.h"
 
+#include "moe/quantize/journal.h"
 #include "moe/quantize/summary.h"
 
 #include <stdlib.h>
@@ -11,8 +12,9 @@
 
 /* Written anew, or describing a quantization that the output no longer has. */
 static const char *const never_carried[] = {
-    "config.json",       "hf_quant_config.json",     "quantize_config.json", "quant_config.json",
-    "quantization_config.json", "recipe.yaml",       "tombac.json",          "tombac.journal",
+    "config.json",       "hf_quant_config.json",     "quantize_config.json",
+    "quant_config.json", "quantization_config.json", "recipe.yaml",
+    "tombac.json",       "tombac.journal",
 };
 
 static bool ends_with(const char *name, const char *tail)
@@ -62,8 +64,7 @@ static tmb_status config_texts(tmb_planner *p, const char **file, tmb_err *err)
 
 static void add(tmb_plan *plan, const char *name, uint64_t bytes, tmb_other_kind kind)
 {
-    plan->others[plan->n_others++] =
-        (tmb_other_file){.name = name, .bytes = bytes, .kind = kind};
+    plan->others[plan->n_others++] = (tmb_other_file){.name = name, .bytes = bytes, .kind = kind};
 }
 
 static tmb_status carry(tmb_planner *p, const char *quant_file, tmb_err *err)
@@ -77,13 +78,22 @@ static tmb_status carry(tmb_planner *p, const char *quant_file, tmb_err *err)
             code_left = code_left || ends_with(name, ".py");
             continue;
         }
+        if (!tmb_plain_name(name))
+            return tmb_fail(
+                err, TMB_EDATA,
+                "%s/%s: a file name that is too long or holds control characters; rename "
+                "it, or move it away",
+                p->ckpt->path, name);
         if (fstatat(p->ckpt->dirfd, name, &st, 0))
-            return tmb_fail_errno(err, TMB_ENOINPUT, "%s/%s: cannot look at it", p->ckpt->path, name);
+            return tmb_fail_errno(err, TMB_ENOINPUT, "%s/%s: cannot look at it", p->ckpt->path,
+                                  name);
         add(plan, name, (uint64_t)st.st_size, TMB_OTHER_CARRIED);
     }
     if (!code_left) return TMB_OK;
-    return tmb_plan_warn(plan, "Python files of the source are not carried over, since loaders run "
-                         "them; --copy-code does, when you trust them", err);
+    return tmb_plan_warn(plan,
+                         "Python files of the source are not carried over, since loaders run "
+                         "them; --copy-code does, when you trust them",
+                         err);
 }
 
 tmb_status tmb_plan_texts(tmb_planner *p, tmb_err *err)
@@ -96,12 +106,15 @@ tmb_status tmb_plan_texts(tmb_planner *p, tmb_err *err)
                             plan->options.shard_size, err));
     TRY(tmb_sha256(plan->resolved, strlen(plan->resolved), plan->resolved_sha256, err));
     plan->others = tmb_arena_alloc(&plan->arena, room * sizeof *plan->others);
-    if (!plan->others) return tmb_fail_memory(err, room * sizeof *plan->others, "files carried over");
+    if (!plan->others)
+        return tmb_fail_memory(err, room * sizeof *plan->others, "files carried over");
 
     TRY(carry(p, file, err));
     if (!p->ckpt->config)
-        TRY(tmb_plan_warn(plan, "the source has no config.json; the one written holds the "
-                          "quantization alone, and loaders need more", err));
+        TRY(tmb_plan_warn(plan,
+                          "the source has no config.json; the one written holds the "
+                          "quantization alone, and loaders need more",
+                          err));
     add(plan, "config.json", strlen(plan->config_text), TMB_OTHER_CONFIG);
     if (plan->file_text) add(plan, file, strlen(plan->file_text), TMB_OTHER_QUANT);
     if (plan->n_files > 1)
@@ -112,6 +125,7 @@ tmb_status tmb_plan_texts(tmb_planner *p, tmb_err *err)
 
     for (uint32_t i = 0; i < plan->n_files; i++)
         plan->disk_bytes += plan->files[i].header_bytes + plan->files[i].data_bytes;
-    for (uint32_t i = 0; i < plan->n_others; i++) plan->disk_bytes += plan->others[i].bytes;
+    for (uint32_t i = 0; i < plan->n_others; i++)
+        plan->disk_bytes += plan->others[i].bytes;
     return TMB_OK;
 }

@@ -37,9 +37,10 @@ static tmb_status check_disk(const tmb_run *run, tmb_err *err)
             need -= plan->files[f].header_bytes + plan->files[f].data_bytes;
     TRY(tmb_disk_free(run->output.dirfd, run->output.folder, &free_bytes, err));
     if (need <= free_bytes) return TMB_OK;
-    return tmb_fail(err, TMB_ECREATE,
-                    "%s: needs %llu bytes of disk, %llu are free; make room, or choose another disk",
-                    run->output.folder, (unsigned long long)need, (unsigned long long)free_bytes);
+    return tmb_fail(
+        err, TMB_ECREATE,
+        "%s: needs %llu bytes of disk, %llu are free; make room, or choose another disk",
+        run->output.folder, (unsigned long long)need, (unsigned long long)free_bytes);
 }
 
 /* Rows of all shards, in their order. */
@@ -60,7 +61,8 @@ static void add_up(const tmb_run *run, tmb_group_error *errors)
             to->sums.noise += from->sums.noise;
             to->sums.dot += from->sums.dot;
             to->sums.power += from->sums.power;
-            if (from->sums.max_error > to->sums.max_error) to->sums.max_error = from->sums.max_error;
+            if (from->sums.max_error > to->sums.max_error)
+                to->sums.max_error = from->sums.max_error;
         }
     }
 }
@@ -83,11 +85,14 @@ static tmb_status tell_stop(const tmb_run *run, tmb_err *err)
 {
     uint32_t finished = run->reused + run->finished;
     if (run->options->command)
-        return tmb_fail(err, TMB_ESYSTEM, "%s: stopped with %u of %u shards finished; to continue, run "
-                        "again: %s", run->options->out, finished, run->plan->n_files,
-                        run->options->command);
-    return tmb_fail(err, TMB_ESYSTEM, "%s: stopped with %u of %u shards finished; the same command "
-                    "continues", run->options->out, finished, run->plan->n_files);
+        return tmb_fail(err, TMB_ESYSTEM,
+                        "%s: stopped with %u of %u shards finished; to continue, run "
+                        "again: %s",
+                        run->options->out, finished, run->plan->n_files, run->options->command);
+    return tmb_fail(err, TMB_ESYSTEM,
+                    "%s: stopped with %u of %u shards finished; the same command "
+                    "continues",
+                    run->options->out, finished, run->plan->n_files);
 }
 
 static tmb_status run_all(tmb_run *run, tmb_quantize_result *result, tmb_err *err)
@@ -106,7 +111,9 @@ tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *option
                         tmb_quantize_result **out, tmb_err *err)
 {
     double begin = now();
-    tmb_run run = {.plan = plan, .options = options, .ops = tmb_cpu_ops(),
+    tmb_run run = {.plan = plan,
+                   .options = options,
+                   .ops = tmb_cpu_ops(),
                    .output = {.dirfd = -1, .lockfd = -1, .journal = {.fd = -1}}};
     tmb_quantize_result *result = calloc(1, sizeof *result);
     *out = NULL;
@@ -115,8 +122,8 @@ tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *option
     omp_init_lock(&run.journal);
     omp_init_lock(&run.watch);
     result->groups = tmb_arena_alloc(&result->arena, (plan->n_rows + 1) * sizeof *result->groups);
-    tmb_status status = result->groups ? allocate(&run, err)
-                                       : tmb_fail_memory(err, plan->n_rows, "the result");
+    tmb_status status =
+        result->groups ? allocate(&run, err) : tmb_fail_memory(err, plan->n_rows, "the result");
     if (!status) status = run_all(&run, result, err);
     if (!status) fill_result(result, &run, now() - begin);
     if (status && run.stopped) status = tell_stop(&run, err);

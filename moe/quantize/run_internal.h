@@ -14,7 +14,7 @@ typedef struct tmb_run {
     const tmb_ops *ops;
     tmb_output output;
     tmb_work work;
-    tmb_sums *sums; /* [n_units] */
+    tmb_sums *sums;                 /* [n_units] */
     char (*sha256)[TMB_SHA256_HEX]; /* [n_files + n_others - 1] */
     tmb_shard_writer *shards;       /* [n_files] */
     bool *open;                     /* [n_files]: shards[f] has a temporary file */

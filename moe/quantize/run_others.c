@@ -14,13 +14,14 @@ static tmb_status carry(tmb_run *run, const tmb_other_file *file, char sha256[TM
 {
     uint64_t bytes = 0;
     const tmb_checkpoint *ckpt = run->plan->job.model->ckpt;
-    TRY(tmb_file_copy(ckpt->dirfd, run->output.dirfd, run->output.folder, file->name, sha256, &bytes,
-                      err));
+    TRY(tmb_file_copy(ckpt->dirfd, run->output.dirfd, run->output.folder, file->name, sha256,
+                      &bytes, err));
     if (bytes == file->bytes) return TMB_OK;
-    return tmb_fail(err, TMB_EDATA,
-                    "%s/%s: changed while the job ran, from %llu to %llu bytes; run the same command "
-                    "again", ckpt->path, file->name, (unsigned long long)file->bytes,
-                    (unsigned long long)bytes);
+    return tmb_fail(
+        err, TMB_EDATA,
+        "%s/%s: changed while the job ran, from %llu to %llu bytes; run the same command "
+        "again",
+        ckpt->path, file->name, (unsigned long long)file->bytes, (unsigned long long)bytes);
 }
 
 static tmb_status publish(tmb_run *run, const tmb_other_file *file, const char *text, size_t n,
@@ -65,9 +66,6 @@ tmb_status tmb_run_others(tmb_run *run, const tmb_group_error *errors, tmb_err *
 {
     for (uint32_t i = 0; i < run->plan->n_others; i++) {
         char text[300];
-        if (!tmb_plain_name(run->plan->others[i].name))
-            return tmb_fail(err, TMB_EDATA, "%s: has a name that is not carried over; rename it",
-                            run->plan->others[i].name);
         snprintf(text, sizeof text, "file %s", run->plan->others[i].name);
         TRY(tmb_journal_add(&run->output.journal, text, err));
         TRY(write_other(run, i, errors, err));

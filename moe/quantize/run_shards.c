@@ -15,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- shards of an earlier run ------------------------------------------------------------------ */
+/* ---- shards of an earlier run ------------------------------------------------------------------
+ */
 
 static bool still_there(const tmb_run *run, uint32_t f)
 {
@@ -55,7 +56,8 @@ tmb_status tmb_run_reuse(tmb_run *run, tmb_err *err)
     return TMB_OK;
 }
 
-/* ---- threads ----------------------------------------------------------------------------------- */
+/* ---- threads -----------------------------------------------------------------------------------
+ */
 
 static void fail(tmb_run *run, const tmb_err *err)
 {
@@ -75,7 +77,8 @@ static tmb_status beat(void *ctx, uint64_t bytes, const char *name, tmb_err *err
         __atomic_load_n(&run->failed, __ATOMIC_ACQUIRE))
         return tmb_fail(err, TMB_ESYSTEM, "stopped");
     if (watch->progress && omp_test_lock(&run->watch)) {
-        tmb_progress p = {.phase = "quantize", .current = name,
+        tmb_progress p = {.phase = "quantize",
+                          .current = name,
                           .done_bytes = __atomic_load_n(&run->done_bytes, __ATOMIC_RELAXED),
                           .total_bytes = run->work.read_bytes,
                           .done_units = __atomic_load_n(&run->done_pieces, __ATOMIC_RELAXED),
@@ -103,7 +106,8 @@ static tmb_status open_shard(tmb_run *run, uint32_t f, tmb_err *err)
 static void fold(const tmb_run *run, uint32_t f, tmb_row_sums *rows)
 {
     const tmb_plan *plan = run->plan;
-    for (uint32_t i = 0; i < plan->n_rows; i++) rows[i] = (tmb_row_sums){.worst = TMB_NONE};
+    for (uint32_t i = 0; i < plan->n_rows; i++)
+        rows[i] = (tmb_row_sums){.worst = TMB_NONE};
     for (uint32_t u = 0; u < plan->job.model->n_units; u++) {
         if (!plan->job.assignment->choices[u].spec->format) continue;
         for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
@@ -174,7 +178,8 @@ static tmb_status do_piece(tmb_run *run, tmb_worker *worker, size_t i, tmb_err *
     if (piece->bundle != TMB_NONE)
         TRY(tmb_worker_bundle(worker, &run->plan->bundles[piece->bundle], w, run->sums, err));
     else
-        TRY(tmb_worker_copy(worker, &run->plan->outs[piece->out], piece->begin, piece->bytes, w, err));
+        TRY(tmb_worker_copy(worker, &run->plan->outs[piece->out], piece->begin, piece->bytes, w,
+                            err));
     advise(run, i, false);
     __atomic_add_fetch(&run->done_pieces, 1, __ATOMIC_RELAXED);
     if (__atomic_sub_fetch(&run->work.left[piece->file], 1, __ATOMIC_ACQ_REL)) return TMB_OK;

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define WRITEBACK_BYTES (UINT64_C(64) << 20)
+
 static tmb_status reserve(const tmb_shard_writer *w, uint64_t bytes, tmb_err *err)
 {
     int rc;
@@ -18,9 +20,11 @@ static tmb_status reserve(const tmb_shard_writer *w, uint64_t bytes, tmb_err *er
     if (rc && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
         rc = ftruncate(w->fd, (off_t)bytes);
     if (!rc) return TMB_OK;
-    return tmb_fail_errno(err, TMB_ECREATE,
-                          "%s: no room for its %llu bytes; make room and run the same command again, "
-                          "it continues", w->path, (unsigned long long)bytes);
+    return tmb_fail_errno(
+        err, TMB_ECREATE,
+        "%s: no room for its %llu bytes; make room and run the same command again, "
+        "it continues",
+        w->path, (unsigned long long)bytes);
 }
 
 static tmb_status write_header(tmb_shard_writer *w, tmb_err *err)
@@ -33,16 +37,20 @@ static tmb_status write_header(tmb_shard_writer *w, tmb_err *err)
     size_t bytes = 0;
     if (!tensors) return tmb_fail_memory(err, n * sizeof *tensors, "a shard's header");
     for (uint32_t i = 0; i < n; i++)
-        tensors[i] = (tmb_tensor){.name = outs[i].name, .shape = outs[i].shape,
-                                  .begin = outs[i].begin, .bytes = outs[i].bytes,
-                                  .dtype = outs[i].dtype, .rank = outs[i].rank};
+        tensors[i] = (tmb_tensor){.name = outs[i].name,
+                                  .shape = outs[i].shape,
+                                  .begin = outs[i].begin,
+                                  .bytes = outs[i].bytes,
+                                  .dtype = outs[i].dtype,
+                                  .rank = outs[i].rank};
     tmb_status status = tmb_header_format(&text, &bytes, tensors, n, w->file->name, err);
     free(tensors);
     if (!status && bytes + 8 != w->file->header_bytes)
         status = tmb_fail(err, TMB_EINTERNAL, "%s: header of %zu bytes, planned %llu",
                           w->file->name, bytes + 8, (unsigned long long)w->file->header_bytes);
     unsigned char length[8];
-    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)bytes >> (8 * i));
+    for (int i = 0; i < 8; i++)
+        length[i] = (unsigned char)((uint64_t)bytes >> (8 * i));
     if (!status) status = tmb_file_pwrite(w->fd, length, 8, 0, w->path, err);
     if (!status) status = tmb_file_pwrite(w->fd, text, bytes, 8, w->path, err);
     free(text);
@@ -62,8 +70,8 @@ static tmb_status write_constants(tmb_shard_writer *w, tmb_err *err)
 tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t file, int dirfd,
                             const char *folder, tmb_err *err)
 {
-    *w = (tmb_shard_writer){.plan = plan, .file = &plan->files[file], .folder = folder,
-                            .dirfd = dirfd, .fd = -1};
+    *w = (tmb_shard_writer){
+        .plan = plan, .file = &plan->files[file], .folder = folder, .dirfd = dirfd, .fd = -1};
     size_t room = strlen(folder) + strlen(w->file->name) + 2;
     w->path = malloc(room);
     if (!w->path) return tmb_fail_memory(err, room, "a path");
@@ -89,7 +97,10 @@ tmb_status tmb_shard_write(tmb_shard_writer *w, const void *data, size_t n, uint
     if (offset > w->file->data_bytes || n > w->file->data_bytes - offset)
         return tmb_fail(err, TMB_EINTERNAL, "%s: a write past the end", w->file->name);
     TRY(tmb_file_pwrite(w->fd, data, n, w->file->header_bytes + offset, w->path, err));
-    __atomic_add_fetch(&w->written, n, __ATOMIC_RELAXED);
+    uint64_t after = __atomic_add_fetch(&w->written, n, __ATOMIC_RELAXED);
+    /* The disk begins now instead of at fsync(). */
+    if (after / WRITEBACK_BYTES != (after - n) / WRITEBACK_BYTES)
+        (void)sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     return TMB_OK;
 }
 

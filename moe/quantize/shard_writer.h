@@ -17,7 +17,7 @@ typedef struct tmb_shard_writer {
     int dirfd, fd;
     char temporary[64]; /* "" when there is none */
     char *path;         /* of the final name, for messages */
-    uint64_t written; /* atomic: bytes of data */
+    uint64_t written;   /* atomic: bytes of data */
 } tmb_shard_writer;
 
 /* Make the temporary file, reserve its space on the disk, write header and constants.

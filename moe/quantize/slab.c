@@ -47,9 +47,17 @@ void tmb_slab_scatter(tmb_slab *slab, const tmb_slot *slot, const tmb_part_dims 
                       uint64_t rows, const uint8_t *data)
 {
     switch (dims->element_bytes) {
-    case 1: SCATTER(uint8_t); break;
-    case 2: SCATTER(uint16_t); break;
-    case 4: SCATTER(uint32_t); break;
-    default: SCATTER(uint64_t); break;
+    case 1:
+        SCATTER(uint8_t);
+        break;
+    case 2:
+        SCATTER(uint16_t);
+        break;
+    case 4:
+        SCATTER(uint32_t);
+        break;
+    default:
+        SCATTER(uint64_t);
+        break;
     }
 }

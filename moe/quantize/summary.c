@@ -44,7 +44,8 @@ static void field(tmb_text *t, const char *indent, const char *key, const char *
 static void command(const tmb_plan *plan, tmb_text *t)
 {
     char line[512];
-    snprintf(line, sizeof line, "tombac quantize CKPT --recipe %s --layout %s --shard-size %llu%s -o OUT",
+    snprintf(line, sizeof line,
+             "tombac quantize CKPT --recipe %s --layout %s --shard-size %llu%s -o OUT",
              plan->job.recipe->name, plan->layout->name,
              (unsigned long long)plan->options.shard_size,
              plan->options.copy_code ? " --copy-code" : "");
@@ -69,8 +70,8 @@ static void source(const tmb_plan *plan, tmb_text *t)
     const tmb_checkpoint *ckpt = plan->job.model->ckpt;
     tmb_text_puts(t, "  \"source\": {\n");
     field(t, "    ", "model_type", plan->job.model->model_type);
-    tmb_text_printf(t, "    \"tensors\": %zu,\n    \"bytes\": %llu,\n    \"files\": {", ckpt->n_tensors,
-                    (unsigned long long)ckpt->total_bytes);
+    tmb_text_printf(t, "    \"tensors\": %zu,\n    \"bytes\": %llu,\n    \"files\": {",
+                    ckpt->n_tensors, (unsigned long long)ckpt->total_bytes);
     for (size_t i = 0; i < ckpt->n_shards; i++) {
         tmb_text_puts(t, i ? ",\n      " : "\n      ");
         tmb_text_json(t, ckpt->shards[i].name);
@@ -122,9 +123,10 @@ static void group(const tmb_plan *plan, uint32_t i, const tmb_group_error *error
     tmb_text_json(t, row->spec->format ? row->spec->name : "bf16");
     tmb_text_puts(t, ", \"rule\": ");
     tmb_text_json(t, row->rule >= 0 ? r->rules[row->rule].left : NULL);
-    tmb_text_printf(t, ",\n     \"units\": %llu, \"parameters\": %llu, \"bytes_in\": %llu, \"bytes_out\": %llu",
-                    (unsigned long long)row->units, (unsigned long long)row->parameters,
-                    (unsigned long long)row->bytes_in, (unsigned long long)row->bytes_out);
+    tmb_text_printf(
+        t, ",\n     \"units\": %llu, \"parameters\": %llu, \"bytes_in\": %llu, \"bytes_out\": %llu",
+        (unsigned long long)row->units, (unsigned long long)row->parameters,
+        (unsigned long long)row->bytes_in, (unsigned long long)row->bytes_out);
     if (row->spec->format) {
         tmb_text_puts(t, ",\n     \"sqnr_db\": ");
         decibel(t, error ? tmb_sqnr_db(error->sums.signal, error->sums.noise) : 0);
@@ -169,8 +171,8 @@ static void write_summary(const tmb_plan *plan, const char (*sha256)[TMB_SHA256_
     tmb_text_puts(t, "\n  ],\n  \"files\": {");
     uint32_t n = 0;
     for (uint32_t i = 0; i < plan->n_files; i++, n++)
-        file(t, n == 0, plan->files[i].name, plan->files[i].header_bytes + plan->files[i].data_bytes,
-             sha256 ? sha256[n] : NULL);
+        file(t, n == 0, plan->files[i].name,
+             plan->files[i].header_bytes + plan->files[i].data_bytes, sha256 ? sha256[n] : NULL);
     for (uint32_t i = 0; i + 1 < plan->n_others; i++, n++)
         file(t, n == 0, plan->others[i].name, plan->others[i].bytes, sha256 ? sha256[n] : NULL);
     tmb_text_puts(t, "\n  }\n}\n");

@@ -23,7 +23,8 @@ static uint32_t pieces_of_bundle(const tmb_plan *plan, uint32_t b, const bool *s
         for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
             uint32_t out = plan->slots[s].out, file = plan->outs[out].file, k = 0;
             if (skip && skip[file]) continue;
-            while (k < n && to[k].file != file) k++;
+            while (k < n && to[k].file != file)
+                k++;
             if (k == n) to[n++] = (tmb_piece){.file = file, .out = out, .bundle = b};
             if (out < to[k].out) to[k].out = out;
         }
@@ -73,9 +74,12 @@ tmb_status tmb_work_list(tmb_work *work, const tmb_plan *plan, const bool *skip,
         work->read_bytes += out->bytes;
         for (uint64_t begin = 0; begin < out->bytes; begin += TMB_PIECE_BYTES) {
             uint64_t left = out->bytes - begin;
-            work->pieces[n++] = (tmb_piece){.file = out->file, .out = i, .bundle = TMB_NONE,
-                                            .begin = begin,
-                                            .bytes = left < TMB_PIECE_BYTES ? left : TMB_PIECE_BYTES};
+            work->pieces[n++] =
+                (tmb_piece){.file = out->file,
+                            .out = i,
+                            .bundle = TMB_NONE,
+                            .begin = begin,
+                            .bytes = left < TMB_PIECE_BYTES ? left : TMB_PIECE_BYTES};
         }
     }
     for (uint32_t b = 0; b < plan->n_bundles; b++) {
@@ -90,7 +94,8 @@ tmb_status tmb_work_list(tmb_work *work, const tmb_plan *plan, const bool *skip,
         }
     }
     work->n_pieces = n;
-    for (size_t i = 0; i < n; i++) work->left[work->pieces[i].file]++;
+    for (size_t i = 0; i < n; i++)
+        work->left[work->pieces[i].file]++;
     qsort(work->pieces, n, sizeof *work->pieces, by_place);
     return TMB_OK;
 }

@@ -11,8 +11,8 @@
 
 typedef struct tmb_piece {
     uint32_t file;
-    uint32_t out;    /* the first it writes there: the order within a shard */
-    uint32_t bundle; /* TMB_NONE: copies a range of `out` */
+    uint32_t out;          /* the first it writes there: the order within a shard */
+    uint32_t bundle;       /* TMB_NONE: copies a range of `out` */
     uint64_t begin, bytes; /* of a copied out */
 } tmb_piece;
 

@@ -21,7 +21,8 @@ static void escape(char *message, size_t size)
     message[n] = 0;
 }
 
-static void write_message(tmb_err *err, tmb_status status, const char *format, va_list ap)
+__attribute__((format(printf, 3, 0))) static void
+write_message(tmb_err *err, tmb_status status, const char *format, va_list ap)
 {
     err->status = status;
     vsnprintf(err->message, sizeof err->message, format, ap);

@@ -1,15 +1,20 @@
 # A test is one word here: a program tests/test_x (its source is tests/test_x.c, linked with the
 # library), or a script tests/x.test.  Both print TAP.
 check_PROGRAMS +=           \
+	tests/test_assign         \
+	tests/test_bad_recipes    \
 	tests/test_base           \
 	tests/test_formats        \
 	tests/test_golden         \
 	tests/test_ops            \
+	tests/test_recipe         \
+	tests/test_shipped        \
 	tests/test_w4a16
 dist_check_SCRIPTS +=       \
 	tests/layers.test
-EXTRA_DIST += tests/job.h tests/run_job.h tests/sparse.h tests/tap.h
+EXTRA_DIST += tests/job.h tests/mini_model.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
+EXTRA_DIST += tests/malformed/recipes
 
 # Programs that measure, or make what is measured; not run by make check.
 EXTRA_PROGRAMS =            \

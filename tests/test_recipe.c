@@ -205,7 +205,7 @@ static void test_shipped(const char *folder)
     tmb_recipe *r = NULL;
     ok(!tmb_recipe_load(&r, "nvfp4-experts.ini", folders, &err), "a name with .ini is found");
     tmb_recipe_close(r);
-    char path[4096];
+    char path[4200];
     snprintf(path, sizeof path, "%s/fp8-all.ini", folder);
     ok(!tmb_recipe_load(&r, path, NULL, &err) && strcmp(r->path, path) == 0, "a path is found");
     tmb_recipe_close(r);

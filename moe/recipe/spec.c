@@ -207,5 +207,14 @@ tmb_status tmb_draft_rules(tmb_draft *d)
         rule->spec = find_spec(r, raw->format.text);
         if (!rule->spec) return unknown_format(d, raw->format.line, raw->format.text, r->n_specs);
     }
+    for (int i = 0; i < r->n_specs; i++) {
+        bool used = r->specs[i].line == 0;
+        for (int k = 0; k < r->n_rules; k++)
+            used = used || r->rules[k].spec == &r->specs[i];
+        if (!used)
+            return tmb_draft_fail(d, r->specs[i].line,
+                                  "[format %s] is used by no rule; name it in [rules] or remove it",
+                                  r->specs[i].name);
+    }
     return TMB_OK;
 }

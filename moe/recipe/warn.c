@@ -125,9 +125,12 @@ static void about_shared(list *w, const uint32_t *shared, const uint32_t *first_
 static void about_all(list *w, const totals *t)
 {
     if (!t->quantized) {
-        warn(w, -1,
-             "no module would be quantized: every rule says bf16 or matches only what "
-             "stays as it is");
+        bool tried = false; /* a format that the shapes do not allow is said above already */
+        for (int r = 0; r < w->d->recipe->n_rules; r++)
+            tried = tried || w->d->tally[r][TMB_REASON_COLUMNS].n;
+        warn(w, -1, "no module would be quantized: %s",
+             tried ? "the shapes of this model do not suit the formats; take fp8 or nvfp4"
+                   : "every rule says bf16 or matches only what stays as it is");
         return;
     }
     if (!t->experts || t->experts_quantized) return;

@@ -147,8 +147,29 @@ libtombac_a_SOURCES +=           \
 	moe/recipe/size.c        \
 	moe/recipe/spec.c        \
 	moe/recipe/warn.c        \
-	moe/verify/verify.c      \
-	moe/verify/verify.h
+	moe/verify/compare.c \
+	moe/verify/config.c \
+	moe/verify/ct_scheme.c \
+	moe/verify/files.c \
+	moe/verify/findings.c \
+	moe/verify/groups.c \
+	moe/verify/inventory.c \
+	moe/verify/kv.c \
+	moe/verify/loaders.c \
+	moe/verify/mo_scheme.c \
+	moe/verify/nameset.c \
+	moe/verify/nameset.h \
+	moe/verify/native.c \
+	moe/verify/pairs.c \
+	moe/verify/parts.c \
+	moe/verify/resolve_sglang.c \
+	moe/verify/resolve_trt.c \
+	moe/verify/resolve_vllm.c \
+	moe/verify/structure.c \
+	moe/verify/values.c \
+	moe/verify/verify.c \
+	moe/verify/verify.h \
+	moe/verify/verify_internal.h
 
 registries = moe/format/registry.inc moe/model/registry.inc moe/layout/registry.inc \
 	moe/recipe/layout_names.inc

@@ -117,7 +117,7 @@ static const tmb_scheme *read_scheme(tmb_verifier *v, const tmb_json *group, con
 }
 
 static bool add_rule(tmb_verifier *v, tmb_ct_rule *rule, const char *text, const tmb_scheme *scheme,
-                     tmb_names *exact, uint32_t index)
+                     tmb_nameset *exact, uint32_t index)
 {
     *rule = (tmb_ct_rule){.text = text, .scheme = scheme};
     if (strncmp(text, "re:", 3) == 0) {
@@ -128,7 +128,7 @@ static bool add_rule(tmb_verifier *v, tmb_ct_rule *rule, const char *text, const
         return true;
     }
     rule->class_name = strchr(text, '.') == NULL && strcmp(text, "Linear") == 0;
-    return rule->class_name || tmb_names_add(exact, text, index);
+    return rule->class_name || tmb_nameset_add(exact, text, index);
 }
 
 static bool load_targets(tmb_verifier *v, tmb_ct_config *ct, const tmb_json *groups, const char *top)
@@ -229,8 +229,8 @@ tmb_status tmb_ct_load(tmb_verifier *v, tmb_err *err)
     if (!load_targets(v, ct, groups, text_of(q, "format")) || !sort_patterns(v, ct) ||
         !load_ignore(v, ct, tmb_json_get(q, "ignore")))
         return tmb_fail_memory(err, 0, "the configuration");
-    tmb_names_sort(&ct->target_names);
-    tmb_names_sort(&ct->ignore_names);
+    tmb_nameset_sort(&ct->target_names);
+    tmb_nameset_sort(&ct->ignore_names);
     return TMB_OK;
 }
 
@@ -239,8 +239,8 @@ void tmb_ct_close(tmb_ct_config *ct)
     if (!ct) return;
     for (uint32_t i = 0; i < ct->n_targets; i++) tmb_regex_close(ct->targets[i].re);
     for (uint32_t i = 0; i < ct->n_ignore; i++) tmb_regex_close(ct->ignore[i].re);
-    tmb_names_free(&ct->target_names);
-    tmb_names_free(&ct->ignore_names);
+    tmb_nameset_free(&ct->target_names);
+    tmb_nameset_free(&ct->ignore_names);
 }
 
 bool tmb_ct_hits(const tmb_ct_rule *rule, const char *name)
@@ -256,7 +256,7 @@ static void mark(tmb_ct_rule *rule)
 
 static bool ignored(tmb_ct_config *ct, const tmb_module *m, const char **entry)
 {
-    uint32_t i = tmb_names_find(&ct->ignore_names, m->name);
+    uint32_t i = tmb_nameset_find(&ct->ignore_names, m->name);
     for (uint32_t k = 0; i == TMB_NO_NAME && k < ct->n_ignore_res; k++)
         if (tmb_ct_hits(&ct->ignore[ct->ignore_res[k]], m->name)) i = ct->ignore_res[k];
     if (i == TMB_NO_NAME) return false;
@@ -284,7 +284,7 @@ const tmb_scheme *tmb_ct_meant(tmb_ct_config *ct, const tmb_module *m, const cha
 {
     *listed = true;
     if (ignored(ct, m, entry)) return NULL;
-    uint32_t i = tmb_names_find(&ct->target_names, m->name);
+    uint32_t i = tmb_nameset_find(&ct->target_names, m->name);
     for (uint32_t k = 0; i == TMB_NO_NAME && k < ct->n_sorted; k++)
         if (tmb_ct_hits(&ct->targets[ct->sorted[k]], m->name)) i = ct->sorted[k];
     for (uint32_t k = 0; i == TMB_NO_NAME && k < ct->n_targets && !passed_by_class(m); k++)

@@ -157,21 +157,21 @@ static bool is_linear(const tmb_verifier *v, const tmb_module *m)
 /* Modules made from stacks have no unit of their own name: take role and experts of the first. */
 static bool name_stacks(tmb_verifier *v)
 {
-    tmb_names stacks = {0};
+    tmb_nameset stacks = {0};
     bool good = true;
     for (uint32_t i = 0; good && i < v->model->n_units; i++) {
         const tmb_unit *u = &v->model->units[i];
-        if (u->stacked && u->disk) good = tmb_names_add(&stacks, u->disk, i);
+        if (u->stacked && u->disk) good = tmb_nameset_add(&stacks, u->disk, i);
     }
-    tmb_names_sort(&stacks);
+    tmb_nameset_sort(&stacks);
     for (uint32_t i = 0; good && i < v->n_modules; i++) {
         tmb_module *m = &v->modules[i];
-        uint32_t unit = m->unit ? TMB_NO_NAME : tmb_names_find(&stacks, m->name);
+        uint32_t unit = m->unit ? TMB_NO_NAME : tmb_nameset_find(&stacks, m->name);
         if (unit == TMB_NO_NAME) continue;
         m->role = v->model->units[unit].role;
         m->stacked = true;
     }
-    tmb_names_free(&stacks);
+    tmb_nameset_free(&stacks);
     return good;
 }
 
@@ -230,9 +230,9 @@ tmb_status tmb_inventory(tmb_verifier *v, tmb_err *err)
     bool good = group(v, splits, n) == TMB_OK;
     for (uint32_t i = 0; good && i < v->n_modules; i++) {
         place(v, &v->modules[i]);
-        good = tmb_names_add(&v->by_name, v->modules[i].name, i);
+        good = tmb_nameset_add(&v->by_name, v->modules[i].name, i);
     }
-    tmb_names_sort(&v->by_name);
+    tmb_nameset_sort(&v->by_name);
     if (!good || !name_stacks(v)) {
         status = tmb_fail_memory(err, n * sizeof *v->modules, "the list of modules");
         goto out;
@@ -246,6 +246,6 @@ out:
 
 tmb_module *tmb_module_find(const tmb_verifier *v, const char *name)
 {
-    uint32_t i = tmb_names_find(&v->by_name, name);
+    uint32_t i = tmb_nameset_find(&v->by_name, name);
     return i == TMB_NO_NAME ? NULL : &v->modules[i];
 }

@@ -71,18 +71,18 @@ static bool same_text(const char *a, const char *b)
 /* The first name that is in one list only; NULL. */
 static const char *list_difference(const tmb_json *a, const tmb_json *b, bool *no_memory)
 {
-    tmb_names names = {0};
+    tmb_nameset names = {0};
     const char *found = NULL;
     for (size_t i = 0; i < tmb_json_size(b); i++) {
         const char *text = tmb_json_string(tmb_json_at(b, i));
-        if (text && !tmb_names_add(&names, text, 0)) *no_memory = true;
+        if (text && !tmb_nameset_add(&names, text, 0)) *no_memory = true;
     }
-    tmb_names_sort(&names);
+    tmb_nameset_sort(&names);
     for (size_t i = 0; i < tmb_json_size(a) && !found; i++) {
         const char *text = tmb_json_string(tmb_json_at(a, i));
-        if (text && tmb_names_find(&names, text) == TMB_NO_NAME) found = text;
+        if (text && tmb_nameset_find(&names, text) == TMB_NO_NAME) found = text;
     }
-    tmb_names_free(&names);
+    tmb_nameset_free(&names);
     return found;
 }
 
@@ -162,10 +162,10 @@ static bool load_exclude(tmb_verifier *v, tmb_mo_config *mo, const tmb_json *lis
         if (!text) continue;
         if (has_wildcard(text))
             mo->wild[mo->n_wild++] = text;
-        else if (*text && !tmb_names_add(&mo->exclude, text, (uint32_t)i))
+        else if (*text && !tmb_nameset_add(&mo->exclude, text, (uint32_t)i))
             return false;
     }
-    tmb_names_sort(&mo->exclude);
+    tmb_nameset_sort(&mo->exclude);
     return true;
 }
 
@@ -189,9 +189,9 @@ static bool load_layers(tmb_verifier *v, tmb_mo_config *mo, const tmb_json *laye
                      "unquantized or stop; write NVFP4, W4A16_NVFP4, FP8 or MXFP8",
                      algo ? algo : "(none)");
         check_group(v, mo->algo[i], tmb_json_get(entry, "group_size"), key);
-        if (!tmb_names_add(&mo->layers, key, i)) return false;
+        if (!tmb_nameset_add(&mo->layers, key, i)) return false;
     }
-    tmb_names_sort(&mo->layers);
+    tmb_nameset_sort(&mo->layers);
     return true;
 }
 
@@ -201,8 +201,8 @@ static bool load_hf_layers(tmb_mo_config *mo, const tmb_json *layers)
     const char *key;
     const tmb_json *entry;
     for (uint32_t i = 0; tmb_json_next(layers, &it, &key, &entry); i++)
-        if (!tmb_names_add(&mo->hf_layers, key, i)) return false;
-    tmb_names_sort(&mo->hf_layers);
+        if (!tmb_nameset_add(&mo->hf_layers, key, i)) return false;
+    tmb_nameset_sort(&mo->hf_layers);
     return true;
 }
 
@@ -247,17 +247,17 @@ tmb_status tmb_mo_load(tmb_verifier *v, tmb_err *err)
 void tmb_mo_close(tmb_mo_config *mo)
 {
     if (!mo) return;
-    tmb_names_free(&mo->exclude);
-    tmb_names_free(&mo->layers);
-    tmb_names_free(&mo->hf_layers);
+    tmb_nameset_free(&mo->exclude);
+    tmb_nameset_free(&mo->layers);
+    tmb_nameset_free(&mo->hf_layers);
 }
 
 /* The entry of the nearest module above name; TMB_NO_NAME. */
-static uint32_t above(const tmb_names *names, const char *name)
+static uint32_t above(const tmb_nameset *names, const char *name)
 {
     for (size_t n = strlen(name); n > 0; n--) {
         if (name[n - 1] != '.') continue;
-        uint32_t found = tmb_names_find_n(names, name, n - 1);
+        uint32_t found = tmb_nameset_find_n(names, name, n - 1);
         if (found != TMB_NO_NAME) return found;
     }
     return TMB_NO_NAME;
@@ -268,7 +268,7 @@ const tmb_scheme *tmb_mo_meant(const tmb_mo_config *mo, const tmb_module *m, con
 {
     *listed = true;
     *entry = m->name;
-    if (tmb_names_find(&mo->exclude, m->name) != TMB_NO_NAME) return NULL;
+    if (tmb_nameset_find(&mo->exclude, m->name) != TMB_NO_NAME) return NULL;
     for (uint32_t i = 0; i < mo->n_wild; i++)
         if (tmb_glob(mo->wild[i], m->name)) {
             *entry = mo->wild[i];
@@ -279,7 +279,7 @@ const tmb_scheme *tmb_mo_meant(const tmb_mo_config *mo, const tmb_module *m, con
     bool coded = m->part[TMB_VP_SCALE] != TMB_NO_TENSOR;
     if (!coded && above(&mo->exclude, m->name) != TMB_NO_NAME) return NULL;
     if (!mo->mixed) return mo->uniform;
-    uint32_t i = tmb_names_find(&mo->layers, m->name);
+    uint32_t i = tmb_nameset_find(&mo->layers, m->name);
     if (i == TMB_NO_NAME) i = above(&mo->layers, m->name);
     if (i != TMB_NO_NAME) {
         __atomic_store_n(&mo->used[i], 1, __ATOMIC_RELAXED);
@@ -294,20 +294,20 @@ void tmb_mo_unused(tmb_verifier *v)
 {
     const tmb_mo_config *mo = v->config.mo;
     tmb_ran(v, TMB_CHECK_CONFIG_UNUSED);
-    tmb_names aliases = {0};
+    tmb_nameset aliases = {0};
     for (uint32_t i = 0; i < v->model->n_fuses; i++)
         for (int k = 0; k < 3; k++)
-            if (v->model->fuses[i].alias[k] && !tmb_names_add(&aliases, v->model->fuses[i].alias[k], i))
+            if (v->model->fuses[i].alias[k] && !tmb_nameset_add(&aliases, v->model->fuses[i].alias[k], i))
                 v->no_memory = true;
-    tmb_names_sort(&aliases);
+    tmb_nameset_sort(&aliases);
     for (uint32_t i = 0; i < mo->layers.n; i++) {
         const tmb_name *key = &mo->layers.items[i];
         size_t n = strlen(key->text);
         bool experts = n > 8 && strcmp(key->text + n - 8, ".experts") == 0;
-        if (mo->used[key->value] || tmb_names_find(&aliases, key->text) != TMB_NO_NAME || experts) continue;
+        if (mo->used[key->value] || tmb_nameset_find(&aliases, key->text) != TMB_NO_NAME || experts) continue;
         tmb_find(v, TMB_CHECK_CONFIG_UNUSED, TMB_WARNING, 0, key->text,
                  "quantized_layers names a module that is not in the files and is no fused layer's name: "
                  "it decides nothing, or was meant for another; mend or remove it");
     }
-    tmb_names_free(&aliases);
+    tmb_nameset_free(&aliases);
 }

@@ -307,6 +307,10 @@ static bool is_router(const tmb_module *m)
 
 static void check_meant(tmb_verifier *v, tmb_module *m)
 {
+    if (v->config.layout == TMB_VL_NONE)
+        tmb_find(v, TMB_CHECK_CONFIG_METHOD, TMB_ERROR, 1, m->name,
+                 "stored as codes, but config.json has no quantization_config: engines read them as numbers; put "
+                 "it back");
     tmb_ran(v, TMB_CHECK_STORED_PLAIN);
     if (stored_plain(v, m)) {
         const char *who = is_router(m) ? "router" : m->expert >= 0 ? "expert" : "layer";
@@ -399,7 +403,7 @@ static void check_bare(tmb_verifier *v, const tmb_module *m)
     bool odd = strstr(m->name, "_quantizer") != NULL;
     for (size_t i = 0; i < COUNT(marks); i++) odd |= strstr(leaf, marks[i]) != NULL;
     if (!odd && strstr(leaf, "scale") && m->parent) {
-        uint32_t i = tmb_names_find_n(&v->by_name, m->name, m->parent);
+        uint32_t i = tmb_nameset_find_n(&v->by_name, m->name, m->parent);
         odd = i != TMB_NO_NAME && v->modules[i].linear;
     }
     if (odd)

@@ -11,15 +11,15 @@
 enum { LEAVES = 32 };
 
 /* The experts of one layer: modules [first, last) whose names start alike. */
-typedef struct tmb_run {
+typedef struct tmb_layer_run {
     uint32_t first, last;
     uint32_t leaves; /* bit set of the projections present in any expert */
     int32_t n;       /* highest number + 1 */
-} tmb_run;
+} tmb_layer_run;
 
 typedef struct tmb_structure {
     tmb_verifier *v;
-    tmb_run *runs;
+    tmb_layer_run *runs;
     uint32_t n_runs;
     const char *leaf[LEAVES]; /* names of projections met */
     uint32_t n_leaves;
@@ -57,8 +57,8 @@ static bool find_runs(tmb_structure *s)
     for (uint32_t i = 0; i < v->n_modules; i++) {
         const tmb_module *m = &v->modules[i];
         if (m->expert < 0 || m->role == TMB_ROLE_VISION) continue;
-        if (!previous || !same_parent(previous, m)) s->runs[s->n_runs++] = (tmb_run){.first = i};
-        tmb_run *run = &s->runs[s->n_runs - 1];
+        if (!previous || !same_parent(previous, m)) s->runs[s->n_runs++] = (tmb_layer_run){.first = i};
+        tmb_layer_run *run = &s->runs[s->n_runs - 1];
         run->last = i + 1;
         run->leaves |= leaf_bit(s, m);
         if (m->expert >= run->n) run->n = m->expert + 1;
@@ -68,7 +68,7 @@ static bool find_runs(tmb_structure *s)
 }
 
 /* Projections this layer should have: those of every layer that shares one with it. */
-static uint32_t expected_leaves(const tmb_structure *s, const tmb_run *run)
+static uint32_t expected_leaves(const tmb_structure *s, const tmb_layer_run *run)
 {
     uint32_t all = run->leaves;
     for (uint32_t i = 0; i < s->n_runs; i++)
@@ -76,7 +76,7 @@ static uint32_t expected_leaves(const tmb_structure *s, const tmb_run *run)
     return all;
 }
 
-static void report_expert(tmb_structure *s, const tmb_run *run, int32_t e, uint32_t have, uint32_t want,
+static void report_expert(tmb_structure *s, const tmb_layer_run *run, int32_t e, uint32_t have, uint32_t want,
                           int32_t expected)
 {
     const tmb_module *m = &s->v->modules[run->first];
@@ -101,7 +101,7 @@ static void report_expert(tmb_structure *s, const tmb_run *run, int32_t e, uint3
                          s->leaf[i]);
 }
 
-static void check_run(tmb_structure *s, const tmb_run *run)
+static void check_run(tmb_structure *s, const tmb_layer_run *run)
 {
     tmb_verifier *v = s->v;
     int32_t expected = v->model->n_experts > 0 ? v->model->n_experts : run->n;
@@ -134,7 +134,7 @@ static void check_run(tmb_structure *s, const tmb_run *run)
 }
 
 /* The most frequent [out, in] of a projection in the run, by majority vote. */
-static const tmb_module *typical(const tmb_structure *s, const tmb_run *run, const char *leaf)
+static const tmb_module *typical(const tmb_structure *s, const tmb_layer_run *run, const char *leaf)
 {
     const tmb_module *best = NULL;
     uint32_t votes = 0;
@@ -151,7 +151,7 @@ static const char odd_shape[] =
     "the weight is [%llu, %llu], its place in the model wants [%llu, %llu]: it was stored transposed or "
     "unpacked, and loaders refuse it or fill it with what fits; quantize the layer again";
 
-static void check_shapes(tmb_structure *s, const tmb_run *run)
+static void check_shapes(tmb_structure *s, const tmb_layer_run *run)
 {
     tmb_verifier *v = s->v;
     const tmb_module *gate = NULL, *down = NULL;

@@ -202,7 +202,7 @@ static void check_size(tmb_verifier *v, tmb_module *m)
                         input, ct ? "a divisor here, 2688 / amax" : "a factor here, amax / 2688");
 }
 
-static bool stopped(const tmb_verifier *v)
+bool tmb_stopped(const tmb_verifier *v)
 {
     return v->options->watch.stop && *v->options->watch.stop;
 }
@@ -233,7 +233,7 @@ static tmb_status scan_all(tmb_verifier *v, tmb_err *err)
 #pragma omp for schedule(dynamic, 16)
         for (uint32_t i = 0; i < v->n_modules; i++) {
             if (bad) continue;
-            if (stopped(v)) {
+            if (tmb_stopped(v)) {
                 bad = tmb_fail(&mine, TMB_ESYSTEM, "%s: stopped before the end", v->ckpt->path);
                 continue;
             }

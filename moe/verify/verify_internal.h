@@ -12,7 +12,7 @@
 
 #include "kernels/cpu/cpu.h"
 #include "moe/io/match.h"
-#include "moe/verify/names.h"
+#include "moe/verify/nameset.h"
 #include "moe/verify/verify.h"
 
 /* Every check: its constant and its stable word. */
@@ -179,7 +179,7 @@ typedef struct tmb_verifier {
     tmb_vconfig config;
     tmb_module *modules;
     uint32_t n_modules;
-    tmb_names by_name; /* module name -> index */
+    tmb_nameset by_name; /* module name -> index */
     tmb_verify_report *report;
     tmb_arena scratch; /* dies with the run; what the report keeps is in report->arena */
     const void **kinds; /* fold key of each finding */
@@ -234,13 +234,13 @@ void tmb_vconfig_resolve(tmb_verifier *v);
 typedef struct tmb_mo_config {
     bool mixed;
     const tmb_scheme *uniform;
-    tmb_names exclude;        /* entries, value: index in the list */
+    tmb_nameset exclude;        /* entries, value: index in the list */
     const char **wild;        /* those with * ? [ */
     uint32_t n_wild;
-    tmb_names layers;         /* key -> index into algo */
+    tmb_nameset layers;         /* key -> index into algo */
     const tmb_scheme **algo;
     uint8_t *used;            /* of layers' keys */
-    tmb_names hf_layers;      /* the keys of hf_quant_config.json, for TensorRT-LLM */
+    tmb_nameset hf_layers;      /* the keys of hf_quant_config.json, for TensorRT-LLM */
     bool has_hf;
 } tmb_mo_config;
 tmb_status tmb_mo_load(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
@@ -262,7 +262,7 @@ typedef struct tmb_ct_config {
     uint32_t n_targets;
     tmb_ct_rule *ignore;
     uint32_t n_ignore;
-    tmb_names target_names, ignore_names; /* the exact ones -> index */
+    tmb_nameset target_names, ignore_names; /* the exact ones -> index */
     const uint32_t *sorted; /* regex targets, lexicographic */
     uint32_t n_sorted;
     const uint32_t *ignore_res; /* regex or class entries of ignore */
@@ -283,6 +283,7 @@ void tmb_check_parts(tmb_verifier *v);
 tmb_status tmb_check_values(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
 /* One module or unit is done; from any thread. */
 void tmb_tick(tmb_verifier *v, uint64_t bytes, const char *name);
+bool tmb_stopped(const tmb_verifier *v); /* somebody asked for the end */
 void tmb_check_structure(tmb_verifier *v);
 void tmb_check_pairs(tmb_verifier *v);
 void tmb_check_kv(tmb_verifier *v);
@@ -291,9 +292,10 @@ void tmb_check_kv(tmb_verifier *v);
 
 /* A layer as an engine builds it. */
 typedef struct tmb_engine_layer {
-    const char *name;            /* "model.layers.0.self_attn.qkv_proj", "….mlp.experts" */
-    const char *other;           /* a second name the engine may ask for; NULL */
-    const uint32_t *modules;     /* shards; of an expert stack all its Linears */
+    const char *name;        /* "model.layers.0.self_attn.qkv_proj", "….mlp.experts" */
+    const char *alias[3];    /* every name it is asked for under; the first is `name` */
+    const char *other;       /* the name vLLM uses, where it differs; NULL */
+    const uint32_t *modules; /* shards; of experts all Linears */
     uint32_t n;
     bool experts;
 } tmb_engine_layer;
@@ -309,11 +311,19 @@ tmb_answer tmb_vllm_ct(const tmb_verifier *v, const tmb_engine_layer *l);
 tmb_answer tmb_sglang_modelopt(const tmb_verifier *v, const tmb_engine_layer *l);
 tmb_answer tmb_sglang_ct(const tmb_verifier *v, const tmb_engine_layer *l);
 tmb_answer tmb_trt_modelopt(const tmb_verifier *v, const tmb_engine_layer *l);
+/* Index of the first target in file order that names it; of the class target; or TMB_NO_NAME. */
+uint32_t tmb_ct_first(const tmb_ct_config *ct, const char *name);
+uint32_t tmb_ct_class(const tmb_ct_config *ct);
 /* SGLang's classes that know which shards a fused layer is made of. */
 bool tmb_sglang_packs(const tmb_model *model, const char *leaf);
 
-/* --- compare.c, files.c --- */
-tmb_status tmb_count_groups(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
+/* --- groups.c, compare.c, files.c --- */
+double tmb_decibel(const tmb_sums *s); /* 10 log10(signal / noise) */
+double tmb_cosine(const tmb_sums *s);
+/* sums [n_units] or NULL. */
+tmb_status tmb_count_groups(tmb_verifier *v, const tmb_sums *sums, tmb_err *err) TMB_CHECKED;
+void tmb_count_worst(tmb_verifier *v, const tmb_sums *sums);
+/* Fills the groups in any case. */
 tmb_status tmb_compare_source(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
 tmb_status tmb_check_files(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
 

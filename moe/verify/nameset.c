@@ -1,11 +1,11 @@
-/* names.c - sorted names and the questions of names.h. */
+/* nameset.c - sorted names and the questions of nameset.h. */
 #include "config.h"
-#include "moe/verify/names.h"
+#include "moe/verify/nameset.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-bool tmb_names_add(tmb_names *names, const char *text, uint32_t value)
+bool tmb_nameset_add(tmb_nameset *names, const char *text, uint32_t value)
 {
     if (names->n == names->room) {
         uint32_t room = names->room ? names->room * 2 : 64;
@@ -27,7 +27,7 @@ static int by_text(const void *a, const void *b)
     return order ? order : (x->value > y->value) - (x->value < y->value);
 }
 
-void tmb_names_sort(tmb_names *names)
+void tmb_nameset_sort(tmb_nameset *names)
 {
     if (names->n) qsort(names->items, names->n, sizeof *names->items, by_text);
     uint32_t kept = 0;
@@ -38,15 +38,15 @@ void tmb_names_sort(tmb_names *names)
     names->sorted = true;
 }
 
-void tmb_names_free(tmb_names *names)
+void tmb_nameset_free(tmb_nameset *names)
 {
     free(names->items);
-    *names = (tmb_names){0};
+    *names = (tmb_nameset){0};
 }
 
-uint32_t tmb_names_find(const tmb_names *names, const char *text)
+uint32_t tmb_nameset_find(const tmb_nameset *names, const char *text)
 {
-    return tmb_names_find_n(names, text, strlen(text));
+    return tmb_nameset_find_n(names, text, strlen(text));
 }
 
 /* Order of an item against text [n]. */
@@ -56,24 +56,30 @@ static int against(const char *item, const char *text, size_t n)
     return order ? order : item[n] != 0;
 }
 
-uint32_t tmb_names_find_n(const tmb_names *names, const char *text, size_t n)
+const tmb_name *tmb_nameset_item(const tmb_nameset *names, const char *text, size_t n)
 {
     uint32_t lo = 0, hi = names->n;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
         int order = against(names->items[mid].text, text, n);
-        if (order == 0) return names->items[mid].value;
+        if (order == 0) return &names->items[mid];
         if (order < 0)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return TMB_NO_NAME;
+    return NULL;
+}
+
+uint32_t tmb_nameset_find_n(const tmb_nameset *names, const char *text, size_t n)
+{
+    const tmb_name *item = tmb_nameset_item(names, text, n);
+    return item ? item->value : TMB_NO_NAME;
 }
 
 /* Narrow [*lo, *hi), whose items agree up to `depth`, to those with c there.  An item that ends
  * at `depth` has a NUL there and sorts first. */
-static void narrow(const tmb_names *names, uint32_t *lo, uint32_t *hi, size_t depth, unsigned char c)
+static void narrow(const tmb_nameset *names, uint32_t *lo, uint32_t *hi, size_t depth, unsigned char c)
 {
     uint32_t a = *lo, b = *hi;
     while (a < b) {
@@ -95,7 +101,7 @@ static void narrow(const tmb_names *names, uint32_t *lo, uint32_t *hi, size_t de
     *hi = a;
 }
 
-const char *tmb_names_within(const tmb_names *names, const char *text)
+const char *tmb_nameset_within(const tmb_nameset *names, const char *text)
 {
     for (const char *start = text; *start; start++) {
         uint32_t lo = 0, hi = names->n;
@@ -110,7 +116,7 @@ const char *tmb_names_within(const tmb_names *names, const char *text)
     return NULL;
 }
 
-const tmb_name *tmb_names_below(const tmb_names *names, const char *prefix)
+const tmb_name *tmb_nameset_below(const tmb_nameset *names, const char *prefix)
 {
     uint32_t lo = 0, hi = names->n;
     size_t depth = 0;

@@ -1,0 +1,129 @@
+/* files.c - the checksums of tombac.json against the folder.  The file is as hostile as any: its names must
+ * be plain base names. */
+#include "config.h"
+#include "moe/io/files.h"
+#include "moe/verify/verify_internal.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char summary_name[] = "tombac.json";
+enum { SUMMARY_MAX = 256 << 20 };
+
+typedef enum tmb_file_state { FILE_SAME, FILE_GONE, FILE_SIZE, FILE_BYTES, FILE_BAD_NAME } tmb_file_state;
+
+typedef struct tmb_known_file {
+    const char *name, *sha256;
+    int64_t bytes;
+    tmb_file_state state;
+} tmb_known_file;
+
+static bool plain_name(const char *name)
+{
+    return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+static tmb_status check_file(const tmb_verifier *v, tmb_known_file *f, tmb_err *err)
+{
+    f->state = FILE_BAD_NAME;
+    if (!plain_name(f->name)) return TMB_OK;
+    f->state = FILE_GONE;
+    int fd = openat(v->ckpt->dirfd, f->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return TMB_OK;
+    struct stat st;
+    char hex[TMB_SHA256_HEX];
+    tmb_status status = TMB_OK;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+        f->state = FILE_SIZE;
+        if (st.st_size == f->bytes) {
+            status = tmb_sha256_file(fd, f->name, hex, err);
+            f->state = !status && f->sha256 && strcmp(hex, f->sha256) == 0 ? FILE_SAME : FILE_BYTES;
+        }
+    }
+    close(fd);
+    return status;
+}
+
+static void report_file(tmb_verifier *v, const tmb_known_file *f)
+{
+    switch (f->state) {
+    case FILE_SAME:
+        return;
+    case FILE_GONE:
+        tmb_find(v, TMB_CHECK_FILE_MISSING, TMB_ERROR, 0, f->name,
+                 "tombac.json lists this file and it is not here: the copy is incomplete; copy it again");
+        return;
+    case FILE_BAD_NAME:
+        tmb_find(v, TMB_CHECK_FILE_MISSING, TMB_ERROR, 1, f->name,
+                 "tombac.json lists a name that is no plain file name: the file was tampered with; quantize again");
+        return;
+    case FILE_SIZE:
+    case FILE_BYTES:
+        tmb_find(v, TMB_CHECK_FILE_CHANGED, TMB_ERROR, f->state, f->name,
+                 "its %s differs from tombac.json's: it was damaged or changed since it was written; copy it again",
+                 f->state == FILE_SIZE ? "size" : "SHA-256");
+        return;
+    }
+}
+
+static void report_unknown(tmb_verifier *v, const tmb_nameset *known)
+{
+    tmb_ran(v, TMB_CHECK_FILE_UNKNOWN);
+    for (size_t i = 0; i < v->ckpt->n_other_files + v->ckpt->n_shards; i++) {
+        const char *name = i < v->ckpt->n_shards ? v->ckpt->shards[i].name
+                                                 : v->ckpt->other_files[i - v->ckpt->n_shards];
+        if (strcmp(name, summary_name) == 0 || tmb_nameset_find(known, name) != TMB_NO_NAME) continue;
+        tmb_find(v, TMB_CHECK_FILE_UNKNOWN, TMB_WARNING, 0, name,
+                 "the file is not in tombac.json: it was added after quantization");
+    }
+}
+
+static tmb_status check_all(tmb_verifier *v, const tmb_json *files, tmb_err *err)
+{
+    size_t n = 0, room = tmb_json_size(files);
+    tmb_known_file *list = tmb_arena_alloc(&v->scratch, (room + 1) * sizeof *list);
+    tmb_nameset known = {0};
+    tmb_status status = TMB_OK;
+    void *it = NULL;
+    const char *name;
+    const tmb_json *entry;
+    if (!list) return tmb_fail_memory(err, room * sizeof *list, "the list of files");
+    while (n < room && tmb_json_next(files, &it, &name, &entry)) {
+        list[n++] = (tmb_known_file){.name = name,
+                                     .sha256 = tmb_json_string(tmb_json_get(entry, "sha256")),
+                                     .bytes = tmb_json_int_or(entry, "bytes", -1)};
+        if (!tmb_nameset_add(&known, name, 0)) v->no_memory = true;
+    }
+    tmb_nameset_sort(&known);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(v->threads)
+    for (size_t i = 0; i < n; i++) {
+        tmb_err mine = {0};
+        tmb_status bad = check_file(v, &list[i], &mine);
+        if (bad) {
+#pragma omp critical(tmb_verify_fail)
+            if (!status) {
+                status = bad;
+                if (err) *err = mine;
+            }
+        }
+    }
+    tmb_ran(v, TMB_CHECK_FILE_CHANGED);
+    tmb_ran(v, TMB_CHECK_FILE_MISSING);
+    for (size_t i = 0; i < n; i++) report_file(v, &list[i]);
+    report_unknown(v, &known);
+    v->report->files_known = v->report->files_checked = (uint32_t)n;
+    tmb_nameset_free(&known);
+    return status;
+}
+
+tmb_status tmb_check_files(tmb_verifier *v, tmb_err *err)
+{
+    tmb_json *summary = NULL;
+    if (!v->options->checksums || faccessat(v->ckpt->dirfd, summary_name, F_OK, 0) != 0) return TMB_OK;
+    TRY(tmb_json_load(&summary, v->ckpt->dirfd, summary_name, SUMMARY_MAX, false, err));
+    tmb_status status = check_all(v, tmb_json_get(summary, "files"), err);
+    tmb_json_free(summary);
+    return status;
+}

@@ -254,11 +254,21 @@ static void mark(tmb_ct_rule *rule)
     __atomic_store_n(&rule->used, 1, __ATOMIC_RELAXED);
 }
 
+uint32_t tmb_ct_ignored(const tmb_ct_config *ct, const char *name)
+{
+    static const char wrapper[] = "language_model.";
+    uint32_t i = tmb_nameset_find(&ct->ignore_names, name);
+    for (uint32_t k = 0; i == TMB_NO_NAME && k < ct->n_ignore_res; k++)
+        if (tmb_ct_hits(&ct->ignore[ct->ignore_res[k]], name)) i = ct->ignore_res[k];
+    /* Multimodal wrappers: engines' mappers make the files' names and the list's meet. */
+    if (i == TMB_NO_NAME && strncmp(name, wrapper, sizeof wrapper - 1) == 0)
+        return tmb_ct_ignored(ct, name + sizeof wrapper - 1);
+    return i;
+}
+
 static bool ignored(tmb_ct_config *ct, const tmb_module *m, const char **entry)
 {
-    uint32_t i = tmb_nameset_find(&ct->ignore_names, m->name);
-    for (uint32_t k = 0; i == TMB_NO_NAME && k < ct->n_ignore_res; k++)
-        if (tmb_ct_hits(&ct->ignore[ct->ignore_res[k]], m->name)) i = ct->ignore_res[k];
+    uint32_t i = tmb_ct_ignored(ct, m->name);
     if (i == TMB_NO_NAME) return false;
     *entry = ct->ignore[i].text;
     mark(&ct->ignore[i]);

@@ -353,18 +353,20 @@ static void check_unquantized(tmb_verifier *v, tmb_module *m)
         }
         return;
     }
-    if (codes && is_router(m))
+    if (v->config.layout == TMB_VL_NONE)
+        TMB_FIND_MODULE(v, m, TMB_CHECK_CONFIG_METHOD, TMB_ERROR, 2,
+                        "stored as codes or with scales, but config.json has no quantization_config: engines read "
+                        "codes as numbers or stop at the scales; put it back");
+    else if (codes && is_router(m))
         TMB_FIND_MODULE(v, m, TMB_CHECK_ROUTER_QUANTIZED, TMB_ERROR, 1,
                         "the router is stored as codes (%s) but the configuration leaves it unquantized: "
                         "engines cast the codes to numbers in silence and route at random; store it in BF16",
                         w ? tmb_dtype_name((tmb_dtype)w->dtype) : "packed");
     else if (codes)
-        TMB_FIND_MODULE(v, m, TMB_CHECK_STORED_CODES, TMB_ERROR, v->config.layout == TMB_VL_NONE,
+        TMB_FIND_MODULE(v, m, TMB_CHECK_STORED_CODES, TMB_ERROR, 0,
                         "stored as codes, but %s leaves it unquantized: engines read the codes as numbers or "
-                        "stop at its scales; %s",
-                        m->entry ? m->entry : "the configuration",
-                        v->config.layout == TMB_VL_NONE ? "config.json lost its quantization_config"
-                                                        : "name its scheme, or drop the entry that excludes it");
+                        "stop at its scales; name its scheme, or drop the entry that excludes it",
+                        m->entry ? m->entry : "the configuration");
     else
         TMB_FIND_MODULE(v, m, TMB_CHECK_PART_UNEXPECTED, TMB_ERROR, 99,
                         "scales are stored beside an unquantized weight: vLLM finds no parameter for them and "

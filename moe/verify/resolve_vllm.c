@@ -77,10 +77,7 @@ tmb_answer tmb_vllm_modelopt(const tmb_verifier *v, const tmb_engine_layer *l)
 
 static bool ct_ignored(const tmb_ct_config *ct, const char *name)
 {
-    if (tmb_nameset_find(&ct->ignore_names, name) != TMB_NO_NAME) return true;
-    for (uint32_t i = 0; i < ct->n_ignore_res; i++)
-        if (tmb_ct_hits(&ct->ignore[ct->ignore_res[i]], name)) return true;
-    return false;
+    return tmb_ct_ignored(ct, name) != TMB_NO_NAME;
 }
 
 /* The first target in file order that names it. */

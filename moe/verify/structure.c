@@ -234,7 +234,9 @@ static void check_stacks(tmb_structure *s)
         check_router(s, m);
         tmb_ran(v, TMB_CHECK_FUSED_NAMES);
         bool native = m->part[TMB_VP_BLOCKS] != TMB_NO_TENSOR;
-        bool split = m->meant && !native && !(v->model->arch->quirks & TMB_QUIRK_STACKED_OUTPUT);
+        const tmb_tensor *w = tmb_module_part(v, m, TMB_VP_WEIGHT);
+        bool codes = !native && ((w && !tmb_is_plain((tmb_dtype)w->dtype)) || m->part[TMB_VP_SCALE] != TMB_NO_TENSOR);
+        bool split = codes && !(v->model->arch->quirks & TMB_QUIRK_STACKED_OUTPUT);
         if (own && !split) continue;
         bool certain = !v->model->guessed || s->n_runs || split;
         TMB_FIND_MODULE(v, m, TMB_CHECK_FUSED_NAMES, certain ? TMB_ERROR : TMB_WARNING, 0,
@@ -280,7 +282,10 @@ static void check_names(tmb_structure *s)
     for (uint32_t i = 0; i < v->n_modules; i++) {
         const tmb_module *m = &v->modules[i];
         if (m->expert < 0 || !m->linear || m->role == TMB_ROLE_VISION) continue;
-        if (m->unit && (m->unit->role == TMB_ROLE_EXPERT || m->unit->role == TMB_ROLE_MTP)) continue;
+        bool known = m->unit && (m->unit->role == TMB_ROLE_EXPERT || m->unit->role == TMB_ROLE_MTP);
+        /* llm-compressor's spelling of Mixtral: the block's old name with the new projections' names. */
+        bool mongrel = strstr(m->name, ".block_sparse_moe.experts.") && strstr(leaf_of(m), "_proj");
+        if (known && !mongrel) continue;
         tmb_find(v, TMB_CHECK_EXPERT_NAMES, TMB_WARNING, 0, m->name,
                  "%s has no expert of this name: engines look for the names of the original checkpoint and do not "
                  "find these; rename them as in the source",

@@ -272,6 +272,8 @@ tmb_status tmb_ct_load(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
 void tmb_ct_close(tmb_ct_config *ct);
 const tmb_scheme *tmb_ct_meant(tmb_ct_config *ct, const tmb_module *m, const char **entry,
                                bool *listed);
+/* Index of an ignore entry that takes the name, or TMB_NO_NAME. */
+uint32_t tmb_ct_ignored(const tmb_ct_config *ct, const char *name);
 bool tmb_ct_hits(const tmb_ct_rule *rule, const char *name);
 void tmb_ct_unused(tmb_verifier *v);
 

@@ -96,6 +96,8 @@ libtombac_a_SOURCES +=           \
 	moe/model/role.c         \
 	moe/model/role.h         \
 	moe/model/stack.c        \
+	moe/model/stored.c       \
+	moe/model/stored.h       \
 	moe/model/weight.c       \
 	moe/model/weight.h       \
 	moe/model/words.c        \

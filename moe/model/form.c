@@ -191,11 +191,17 @@ bool tmb_form_is_stack(const tmb_parts *parts, tmb_kind main)
            has_rank(parts, main, 3);
 }
 
+static const char *last_part(const tmb_tensor *t)
+{
+    const char *dot = strrchr(t->name, '.');
+    return dot ? dot + 1 : t->name;
+}
+
 /* "weight F8_E4M3 [128, 64]" */
 static void describe(char *out, size_t n, const tmb_parts *parts, tmb_kind kind)
 {
     const tmb_tensor *t = parts->of[kind];
-    size_t at = (size_t)snprintf(out, n, "%s %s [", tmb_kind_ending(kind),
+    size_t at = (size_t)snprintf(out, n, "%s %s [", last_part(t),
                                  tmb_dtype_name((tmb_dtype)t->dtype));
     for (int i = 0; i < t->rank && at < n; i++)
         at += (size_t)snprintf(out + at, n - at, "%s%" PRIu64, i ? ", " : "", t->shape[i]);
@@ -206,7 +212,7 @@ static void describe(char *out, size_t n, const tmb_parts *parts, tmb_kind kind)
 static const char *complaint(const tmb_parts *parts, tmb_kind main, const rule *near,
                              tmb_arena *arena)
 {
-    char weight[160], scale[160];
+    char weight[256], scale[256];
     describe(weight, sizeof weight, parts, main);
     if (main == TMB_KIND_FOREIGN)
         return tmb_arena_printf(arena, "%s is packed by AutoAWQ or GPTQ, which is not read", weight);
@@ -242,10 +248,10 @@ static tmb_kind leftover(const tmb_parts *parts, unsigned used)
 static const char *leftover_text(const tmb_parts *parts, tmb_kind main, tmb_kind extra,
                                  tmb_arena *arena)
 {
-    char weight[160];
+    char weight[256];
     describe(weight, sizeof weight, parts, main);
     return tmb_arena_printf(arena, "%s has a %s that does not belong to it", weight,
-                            tmb_kind_ending(extra));
+                            last_part(parts->of[extra]));
 }
 
 static bool one_number(const tmb_parts *parts, tmb_kind kind, uint32_t n_experts)
@@ -298,6 +304,8 @@ static void salvage(tmb_form *f, const tmb_parts *parts, tmb_kind main)
               {TMB_KIND_GLOBAL, TMB_PART_GLOBAL}, {TMB_KIND_INPUT, TMB_PART_INPUT},
               {TMB_KIND_INPUT_GLOBAL, TMB_PART_INPUT}, {TMB_KIND_SHAPE, TMB_PART_SHAPE}};
     f->used = 1u << main;
+    for (int i = 0; i < TMB_PARTS; i++)
+        if (i != TMB_PART_CODES) f->stored.part[i] = TMB_NO_TENSOR;
     for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
         if (!parts->of[to[i].kind] || f->stored.part[to[i].part] != TMB_NO_TENSOR) continue;
         f->stored.part[to[i].part] = parts->index[to[i].kind];

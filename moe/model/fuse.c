@@ -13,6 +13,7 @@ static const tmb_arch_fuse common[] = {
     {{"q_proj", "k_proj", "v_proj"}, {"qkv_proj"}},
     {{"gate_proj", "up_proj"}, {"gate_up_proj"}},
     {{"w1", "w3"}, {"gate_up_proj"}},
+    {{"w_gate", "w_up"}, {NULL}},
     TMB_FUSES_END,
 };
 

@@ -123,6 +123,7 @@ static bool has_sibling(const tmb_model *m, const tmb_unit *u, const char *leaf)
 tmb_status tmb_guess_routers(tmb_builder *b, tmb_err *err)
 {
     tmb_model *m = b->model;
+    unsigned noted = 0;
     for (uint32_t i = 0; i < m->n_units; i++) {
         tmb_unit *u = &m->units[i];
         if (!u->linear || u->expert >= 0) continue;
@@ -132,12 +133,14 @@ tmb_status tmb_guess_routers(tmb_builder *b, tmb_err *err)
         if ((role == TMB_ROLE_OTHER || role == TMB_ROLE_DENSE_MLP) && like_router &&
             beside_experts(m, u)) {
             role = TMB_ROLE_ROUTER;
-            TRY(tmb_note(b, err, "%s: taken for a router, because it has one row an expert",
-                         u->name));
+            if (!noted++)
+                TRY(tmb_note(b, err, "%s and its like: taken for routers, with one row an expert",
+                             u->name));
         } else if (role == TMB_ROLE_ROUTER && !like_router && strcmp(leaf, "gate") == 0 &&
                    (has_sibling(m, u, "up") || has_sibling(m, u, "down"))) {
             role = TMB_ROLE_DENSE_MLP; /* gate, up, down of an ordinary MLP */
         }
+        if (role == u->role) continue;
         u->role = role;
         u->keep_why = tmb_role_kept(role);
         u->keep = u->keep_why != NULL;
@@ -186,6 +189,6 @@ tmb_status tmb_note_all(tmb_builder *b, tmb_err *err)
         TRY(tmb_note(b, err, "%u tensors of unknown purpose (%s …) stay as they are", unknown.n,
                      unknown.first));
     if (broken.n)
-        TRY(tmb_note(b, err, "%u damaged weights, the first: %s: %s", broken.n, broken.first, why));
+        TRY(tmb_note(b, err, "%u tensors of damaged weights, the first: %s: %s", broken.n, broken.first, why));
     return TMB_OK;
 }

@@ -82,15 +82,27 @@ tmb_status tmb_unit_add(tmb_builder *b, const tmb_unit *unit, tmb_err *err)
     return TMB_OK;
 }
 
-/* A 2-D weight that is looked up all the same, where no row says so: "pos_embed", "wpe". */
+static bool has_word(const char *text, size_t n, const char *const *words)
+{
+    for (; *words; words++)
+        for (size_t i = 0, k = strlen(*words); i + k <= n; i++)
+            if (memcmp(text + i, *words, k) == 0) return true;
+    return false;
+}
+
+/* A 2-D weight that is looked up all the same, where no row says so: "pos_embed",
+ * "ngram_embedding.shard_0"; but not "fc_embedding" or "patch_embedding.linear". */
 static bool is_table(const char *name, size_t n)
 {
-    size_t from = n;
-    while (from && name[from - 1] != '.')
-        from--;
-    for (size_t i = from; i + 3 <= n; i++)
-        if (memcmp(name + i, "emb", 3) == 0) return true;
-    return false;
+    static const char *const tables[] = {"emb", NULL}, *const products[] = {"fc", "proj", "linear",
+                                                                            "dense", NULL};
+    size_t leaf = n, parent;
+    while (leaf && name[leaf - 1] != '.')
+        leaf--;
+    for (parent = leaf ? leaf - 1 : 0; parent && name[parent - 1] != '.';)
+        parent--;
+    return has_word(name + parent, n - parent, tables) &&
+           !has_word(name + leaf, n - leaf, products);
 }
 
 /* A tensor alone; broken says what is wrong with it, NULL nothing. */

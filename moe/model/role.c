@@ -75,6 +75,7 @@ static const struct {
 } projections[] = {
     {"gate_proj", TMB_PROJ_GATE}, {"up_proj", TMB_PROJ_UP}, {"down_proj", TMB_PROJ_DOWN},
     {"w1", TMB_PROJ_GATE},        {"w3", TMB_PROJ_UP},      {"w2", TMB_PROJ_DOWN},
+    {"w_gate", TMB_PROJ_GATE},    {"w_up", TMB_PROJ_UP},    {"w_down", TMB_PROJ_DOWN},
     {"q_proj", TMB_PROJ_Q},       {"k_proj", TMB_PROJ_K},   {"v_proj", TMB_PROJ_V},
     {"o_proj", TMB_PROJ_O},
 };

@@ -166,7 +166,11 @@ tmb_status tmb_stack_expand(tmb_builder *b, uint32_t module, const tmb_parts *pa
     *taken = false;
     if (p == NO_PROJECTION || main == TMB_KINDS || !tmb_form_is_stack(parts, main)) return TMB_OK;
     if (class->expert >= 0 || parts->of[main]->shape[0] > EXPERTS_MAX) return TMB_OK;
-    if (!is_experts(name, parent) && !(class->flags & TMB_ARCH_STACKED)) return TMB_OK;
+    /* an unknown architecture may keep them right under "moe." */
+    bool counted = b->model->guessed && b->dims.experts > 1 &&
+                   parts->of[main]->shape[0] == (uint64_t)b->dims.experts &&
+                   class->role != TMB_ROLE_VISION;
+    if (!is_experts(name, parent) && !(class->flags & TMB_ARCH_STACKED) && !counted) return TMB_OK;
 
     bool transposed;
     uint32_t experts = (uint32_t)parts->of[main]->shape[0];
@@ -177,7 +181,9 @@ tmb_status tmb_stack_expand(tmb_builder *b, uint32_t module, const tmb_parts *pa
     *used = form.used;
 
     tmb_unit unit;
-    tmb_unit_start(b, &unit, class, true);
+    tmb_class as = *class;
+    if (as.role == TMB_ROLE_DENSE_MLP || as.role == TMB_ROLE_OTHER) as.role = TMB_ROLE_EXPERT;
+    tmb_unit_start(b, &unit, &as, true);
     unit.disk = tmb_arena_text(&b->model->arena, name, n);
     if (!unit.disk) return tmb_fail_memory(err, n, "the inventory");
     unit.stacked = true;

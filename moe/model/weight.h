@@ -1,22 +1,24 @@
 /* weight.h - the values of a Linear as float32, however they are stored.
  *
- * Every stored form decodes to the float32 the format's own definition gives: BF16 and F16 are
- * exact; FP8 blocks q * scale; MXFP4 e2m1 * 2^(e-127); NVFP4 e2m1 * (s * ws2); INT4 (q-8) * s. */
+ * Every stored form decodes to the float32 the format's own definition gives, one rounding per
+ * operation: BF16 and F16 are exact; FP8 q * scale; MXFP4 e2m1 * 2^(e-127); NVFP4
+ * e2m1 * (s * ws2), of compressed-tensors e2m1 * (s / global); INT4 (q-8) * s. */
 #ifndef TMB_MODEL_WEIGHT_H
 #define TMB_MODEL_WEIGHT_H
 
 #include "kernels/base/ops.h"
 #include "moe/model/model.h"
 
-/* Reads one unit at a time; keeps buffers between calls and, of a stack, the last expert's slab,
- * so that gate and up do not read it twice.  One a thread. */
+/* Reads one unit at a time; keeps buffers between calls and, of a stack stored [in, out], the last
+ * expert's slab, so that gate and up do not read it twice.  One a thread. */
 typedef struct tmb_reader tmb_reader;
 tmb_status tmb_reader_open(tmb_reader **out, const tmb_model *model, const tmb_ops *ops,
                            tmb_err *err) TMB_CHECKED;
 void tmb_reader_close(tmb_reader *reader);
 
 /* y [rows, unit->in] f32 = rows row .. row+rows-1 of the unit's weight [out, in].
- * row is a multiple of TMB_TILE_ROWS; rows <= TMB_TILE_ROWS.  unit->linear and not broken. */
+ * row is a multiple of TMB_TILE_ROWS; rows <= TMB_TILE_ROWS.  unit->linear and not broken.
+ * TMB_EDATA when a value is NaN or infinite, naming tensor and row. */
 tmb_status tmb_reader_rows(tmb_reader *reader, const tmb_unit *unit, uint64_t row, size_t rows,
                            float *y, tmb_err *err) TMB_CHECKED;
 

@@ -8,7 +8,7 @@ static const char *const types[] = {"", NULL};
 /* Only a start: tmb_prefix_find() looks where the layers with experts are. */
 static const char *const prefixes[] = {"model.language_model.", "language_model.model.", NULL};
 static const tmb_arch_row rows[] = {
-    {"**." TMB_TOWERS "|vision*|audio*|image*|siglip*|vit.**", TMB_ROLE_VISION, 0},
+    {"**." TMB_TOWERS "|vision*|audio*|image*|siglip*|vit*.**", TMB_ROLE_VISION, 0},
     {"**.embed_tokens|embeddings|embedding|embed|wte|wpe|tok_embeddings|word_embeddings.**",
      TMB_ROLE_EMBEDDING, TMB_ARCH_TABLE},
     {"**.lm_head|output_layer|unembed*.**", TMB_ROLE_LM_HEAD, 0},
@@ -38,9 +38,12 @@ static const tmb_arch_row rows[] = {
     {"**.q_proj|k_proj|v_proj|o_proj|qkv_proj|qkv|wq|wk|wv|wo|wqkv.**", TMB_ROLE_ATTENTION, 0},
     {"**.mlp|ffn|feed_forward|feedforward|ff.**", TMB_ROLE_DENSE_MLP, 0},
     {"**.gate_proj|up_proj|down_proj|gate_up_proj|w1|w2|w3|fc1|fc2.**", TMB_ROLE_DENSE_MLP, 0},
+    {"**.mixer.**", TMB_ROLE_LINEAR_ATTENTION, TMB_ARCH_KEEP},
     TMB_ROWS_END,
 };
-static const tmb_arch_fuse fuses[] = {TMB_FUSE_MLA, TMB_FUSE_INDEXER, TMB_FUSE_GDN, TMB_FUSES_END};
+static const tmb_arch_fuse fuses[] = {
+    TMB_FUSE_MLA, TMB_FUSE_INDEXER, TMB_FUSE_GDN, {{"gate", "up"}, {NULL}}, TMB_FUSES_END,
+};
 
 const tmb_arch tmb_arch_guess = {
     .name = "guess",

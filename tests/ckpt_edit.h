@@ -1,4 +1,5 @@
-/* ckpt_edit.h - a small checkpoint in memory, to be changed and written again: what damage tests need. */
+/* ckpt_edit.h - a small checkpoint in memory, to be changed and written again: what damage tests
+ * need. */
 #ifndef CKPT_EDIT_H
 #define CKPT_EDIT_H
 
@@ -45,13 +46,14 @@ static inline bool edit_has(const edit *e, const char *name)
     return false;
 }
 
-static inline edit_tensor *edit_add(edit *e, const char *name, tmb_dtype dtype, int rank, uint64_t a, uint64_t b,
-                                    uint64_t c)
+static inline edit_tensor *edit_add(edit *e, const char *name, tmb_dtype dtype, int rank,
+                                    uint64_t a, uint64_t b, uint64_t c)
 {
     edit_tensor *t = &e->t[e->n++];
     *t = (edit_tensor){.name = strdup(name), .dtype = dtype, .rank = rank, .shape = {a, b, c}};
     t->bytes = tmb_dtype_bits(dtype) / 8;
-    for (int i = 0; i < rank; i++) t->bytes *= t->shape[i];
+    for (int i = 0; i < rank; i++)
+        t->bytes *= t->shape[i];
     t->data = calloc(t->bytes + 1, 1);
     return t;
 }
@@ -77,7 +79,8 @@ static inline void edit_drop_all(edit *e, const char *prefix)
 }
 
 /* Another dtype and shape under the same name; zeros. */
-static inline edit_tensor *edit_recast(edit *e, const char *name, tmb_dtype dtype, int rank, uint64_t a, uint64_t b)
+static inline edit_tensor *edit_recast(edit *e, const char *name, tmb_dtype dtype, int rank,
+                                       uint64_t a, uint64_t b)
 {
     edit_find(e, name);
     edit_drop(e, name);
@@ -96,13 +99,15 @@ static inline bool edit_load(edit *e, const char *path)
     for (size_t i = 0; i < c->n_tensors && good; i++) {
         const tmb_tensor *t = &c->tensors[i];
         uint64_t s[3] = {0};
-        for (int k = 0; k < t->rank && k < 3; k++) s[k] = t->shape[k];
+        for (int k = 0; k < t->rank && k < 3; k++)
+            s[k] = t->shape[k];
         edit_tensor *mine = edit_add(e, t->name, (tmb_dtype)t->dtype, t->rank, s[0], s[1], s[2]);
         good = tmb_checkpoint_read(c, t, 0, mine->data, mine->bytes, &err) == TMB_OK;
     }
     e->config = tmb_json_copy(c->config);
     if (faccessat(c->dirfd, "hf_quant_config.json", F_OK, 0) == 0)
-        good &= tmb_json_load(&e->hf, c->dirfd, "hf_quant_config.json", 1 << 20, false, &err) == TMB_OK;
+        good &=
+            tmb_json_load(&e->hf, c->dirfd, "hf_quant_config.json", 1 << 20, false, &err) == TMB_OK;
     tmb_checkpoint_close(c);
     return good;
 }
@@ -118,7 +123,8 @@ static inline void edit_free(edit *e)
     e->n = 0;
 }
 
-static inline bool edit_write_text(const char *dir, const char *name, const void *text, size_t n, const char *mode)
+static inline bool edit_write_text(const char *dir, const char *name, const void *text, size_t n,
+                                   const char *mode)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -145,8 +151,12 @@ static inline bool edit_write(const edit *e, const char *dir)
     tmb_tensor *list = calloc(e->n + 1, sizeof *list);
     uint64_t at = 0;
     for (size_t i = 0; i < e->n; at += e->t[i].bytes, i++)
-        list[i] = (tmb_tensor){.name = e->t[i].name, .shape = e->t[i].shape, .begin = at, .bytes = e->t[i].bytes,
-                               .dtype = (uint8_t)e->t[i].dtype, .rank = (uint8_t)e->t[i].rank};
+        list[i] = (tmb_tensor){.name = e->t[i].name,
+                               .shape = e->t[i].shape,
+                               .begin = at,
+                               .bytes = e->t[i].bytes,
+                               .dtype = (uint8_t)e->t[i].dtype,
+                               .rank = (uint8_t)e->t[i].rank};
     char *head = NULL;
     size_t n = 0;
     tmb_err err = {0};
@@ -158,7 +168,8 @@ static inline bool edit_write(const edit *e, const char *dir)
         good = edit_write_text(dir, "model.safetensors", e->t[i].data, e->t[i].bytes, "a");
     free(head);
     free(list);
-    return good && edit_write_json(dir, "config.json", e->config) && edit_write_json(dir, "hf_quant_config.json", e->hf);
+    return good && edit_write_json(dir, "config.json", e->config) &&
+           edit_write_json(dir, "hf_quant_config.json", e->hf);
 }
 
 static inline void edit_remove_dir(const char *dir)

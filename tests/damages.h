@@ -1,5 +1,6 @@
-/* damages.h - what can be wrong with a quantized checkpoint, one damage at a time, each with the word under
- * which verify must find it.  The base is a small Qwen3-MoE of 3 layers and 16 experts in either layout. */
+/* damages.h - what can be wrong with a quantized checkpoint, one damage at a time, each with the
+ * word under which verify must find it.  The base is a small Qwen3-MoE of 3 layers and 16 experts
+ * in either layout. */
 #ifndef DAMAGES_H
 #define DAMAGES_H
 
@@ -46,9 +47,11 @@ static void set_f32(edit_tensor *t, float value)
         uint32_t bits;
         memcpy(&bits, &value, 4);
         uint16_t high = (uint16_t)(bits >> 16);
-        for (size_t i = 0; i < t->bytes / 2; i++) memcpy(t->data + 2 * i, &high, 2);
+        for (size_t i = 0; i < t->bytes / 2; i++)
+            memcpy(t->data + 2 * i, &high, 2);
     } else {
-        for (size_t i = 0; i < t->bytes / 4; i++) memcpy(t->data + 4 * i, &value, 4);
+        for (size_t i = 0; i < t->bytes / 4; i++)
+            memcpy(t->data + 4 * i, &value, 4);
     }
 }
 
@@ -112,9 +115,13 @@ static void retarget(job *j, const char *group, const char *pattern)
     tmb_json_set(group_of(j, group, NULL), "targets", list);
 }
 
-/* --- damages ------------------------------------------------------------------------------------ */
+/* --- damages ------------------------------------------------------------------------------------
+ */
 
-static void expert_missing(job *j) { edit_drop_all(j->e, E3); }
+static void expert_missing(job *j)
+{
+    edit_drop_all(j->e, E3);
+}
 static void expert_renumbered(job *j)
 {
     for (size_t i = 0; i < j->e->n; i++) {
@@ -126,7 +133,10 @@ static void expert_renumbered(job *j)
         j->e->t[i].name = strdup(text);
     }
 }
-static void expert_incomplete(job *j) { edit_drop_all(j->e, E3 "down_proj."); }
+static void expert_incomplete(job *j)
+{
+    edit_drop_all(j->e, E3 "down_proj.");
+}
 static void down_missing_everywhere(job *j)
 {
     char text[128];
@@ -135,10 +145,22 @@ static void down_missing_everywhere(job *j)
         edit_drop_all(j->e, text);
     }
 }
-static void block_missing(job *j) { drop(j, E3 "up_proj.", "weight_scale"); }
-static void codes_missing(job *j) { drop(j, E3 "up_proj.", "codes"); }
-static void global_missing(job *j) { drop(j, E3 "up_proj.", "global"); }
-static void input_missing(job *j) { drop(j, E3 "up_proj.", "input"); }
+static void block_missing(job *j)
+{
+    drop(j, E3 "up_proj.", "weight_scale");
+}
+static void codes_missing(job *j)
+{
+    drop(j, E3 "up_proj.", "codes");
+}
+static void global_missing(job *j)
+{
+    drop(j, E3 "up_proj.", "global");
+}
+static void input_missing(job *j)
+{
+    drop(j, E3 "up_proj.", "input");
+}
 static void inputs_missing(job *j)
 {
     for (size_t i = j->e->n; i-- > 0;) {
@@ -146,24 +168,75 @@ static void inputs_missing(job *j)
         if (strstr(n, ".experts.") && strstr(n, ".input_")) edit_drop(j->e, n);
     }
 }
-static void fp8_scale_missing(job *j) { drop(j, L0 "self_attn.o_proj.", "weight_scale"); }
-static void fp8_input_missing(job *j) { drop(j, L0 "self_attn.o_proj.", "input_scale"); }
-static void router_missing(job *j) { drop(j, L0 "mlp.gate.", "weight"); }
+static void fp8_scale_missing(job *j)
+{
+    drop(j, L0 "self_attn.o_proj.", "weight_scale");
+}
+static void fp8_input_missing(job *j)
+{
+    drop(j, L0 "self_attn.o_proj.", "input_scale");
+}
+static void router_missing(job *j)
+{
+    drop(j, L0 "mlp.gate.", "weight");
+}
 
-static void block_zero(job *j) { get(j, E3 "up_proj.", "weight_scale")->data[5] = 0; }
-static void block_nan(job *j) { get(j, E3 "up_proj.", "weight_scale")->data[5] = 0x7f; }
-static void block_negative(job *j) { get(j, E3 "up_proj.", "weight_scale")->data[5] |= 0x80; }
-static void global_zero(job *j) { set_f32(get(j, E3 "down_proj.", "global"), 0); }
-static void global_nan(job *j) { set_f32(get(j, E3 "down_proj.", "global"), NAN); }
-static void global_inf(job *j) { set_f32(get(j, E3 "down_proj.", "global"), INFINITY); }
-static void global_negative(job *j) { set_f32(get(j, E3 "down_proj.", "global"), -1); }
-static void input_zero(job *j) { set_f32(get(j, E3 "down_proj.", "input"), 0); }
-static void input_nan(job *j) { set_f32(get(j, E3 "down_proj.", "input"), NAN); }
-static void fp8_zero(job *j) { set_f32(get(j, L0 "self_attn.o_proj.", "weight_scale"), 0); }
-static void fp8_nan(job *j) { set_f32(get(j, L0 "self_attn.o_proj.", "weight_scale"), NAN); }
-static void fp8_input_zero(job *j) { set_f32(get(j, L0 "self_attn.o_proj.", "input_scale"), 0); }
-static void code_nan(job *j) { get(j, L0 "self_attn.o_proj.", "weight")->data[77] = 0xff; }
-static void norm_nan(job *j) { set_f32(edit_find(j->e, "model.norm.weight"), NAN); }
+static void block_zero(job *j)
+{
+    get(j, E3 "up_proj.", "weight_scale")->data[5] = 0;
+}
+static void block_nan(job *j)
+{
+    get(j, E3 "up_proj.", "weight_scale")->data[5] = 0x7f;
+}
+static void block_negative(job *j)
+{
+    get(j, E3 "up_proj.", "weight_scale")->data[5] |= 0x80;
+}
+static void global_zero(job *j)
+{
+    set_f32(get(j, E3 "down_proj.", "global"), 0);
+}
+static void global_nan(job *j)
+{
+    set_f32(get(j, E3 "down_proj.", "global"), NAN);
+}
+static void global_inf(job *j)
+{
+    set_f32(get(j, E3 "down_proj.", "global"), INFINITY);
+}
+static void global_negative(job *j)
+{
+    set_f32(get(j, E3 "down_proj.", "global"), -1);
+}
+static void input_zero(job *j)
+{
+    set_f32(get(j, E3 "down_proj.", "input"), 0);
+}
+static void input_nan(job *j)
+{
+    set_f32(get(j, E3 "down_proj.", "input"), NAN);
+}
+static void fp8_zero(job *j)
+{
+    set_f32(get(j, L0 "self_attn.o_proj.", "weight_scale"), 0);
+}
+static void fp8_nan(job *j)
+{
+    set_f32(get(j, L0 "self_attn.o_proj.", "weight_scale"), NAN);
+}
+static void fp8_input_zero(job *j)
+{
+    set_f32(get(j, L0 "self_attn.o_proj.", "input_scale"), 0);
+}
+static void code_nan(job *j)
+{
+    get(j, L0 "self_attn.o_proj.", "weight")->data[77] = 0xff;
+}
+static void norm_nan(job *j)
+{
+    set_f32(edit_find(j->e, "model.norm.weight"), NAN);
+}
 
 static void gate_up_global(job *j)
 {
@@ -201,12 +274,30 @@ static void recast(job *j, const char *module, const char *part, tmb_dtype dtype
     edit_tensor *fresh = edit_recast(j->e, text, dtype, 2, a, b);
     memset(fresh->data, 0x3c, fresh->bytes);
 }
-static void block_bf16(job *j) { recast(j, E3 "up_proj.", "weight_scale", TMB_BF16); }
-static void block_u8(job *j) { recast(j, E3 "up_proj.", "weight_scale", TMB_U8); }
-static void packed_i8(job *j) { recast(j, E3 "up_proj.", "codes", TMB_I8); }
-static void fp8_bf16(job *j) { recast(j, L0 "self_attn.o_proj.", "weight", TMB_BF16); }
-static void fp8_e5m2(job *j) { recast(j, L0 "self_attn.o_proj.", "weight", TMB_F8_E5M2); }
-static void router_fp8(job *j) { recast(j, L0 "mlp.gate.", "weight", TMB_F8_E4M3); }
+static void block_bf16(job *j)
+{
+    recast(j, E3 "up_proj.", "weight_scale", TMB_BF16);
+}
+static void block_u8(job *j)
+{
+    recast(j, E3 "up_proj.", "weight_scale", TMB_U8);
+}
+static void packed_i8(job *j)
+{
+    recast(j, E3 "up_proj.", "codes", TMB_I8);
+}
+static void fp8_bf16(job *j)
+{
+    recast(j, L0 "self_attn.o_proj.", "weight", TMB_BF16);
+}
+static void fp8_e5m2(job *j)
+{
+    recast(j, L0 "self_attn.o_proj.", "weight", TMB_F8_E5M2);
+}
+static void router_fp8(job *j)
+{
+    recast(j, L0 "mlp.gate.", "weight", TMB_F8_E4M3);
+}
 static void global_bf16(job *j)
 {
     edit_recast(j->e, name(j, E3 "down_proj.", "global"), TMB_BF16, 1, 1, 0);
@@ -251,7 +342,10 @@ static const char *kv(const job *j, char c)
         snprintf(text, sizeof text, L0 "self_attn.%c_proj.%c_scale", c, c);
     return text;
 }
-static void kv_half(job *j) { edit_drop(j->e, kv(j, 'k')); }
+static void kv_half(job *j)
+{
+    edit_drop(j->e, kv(j, 'k'));
+}
 static void kv_missing(job *j)
 {
     edit_drop(j->e, kv(j, 'k'));
@@ -260,10 +354,17 @@ static void kv_missing(job *j)
 static void kv_all_missing(job *j)
 {
     for (size_t i = j->e->n; i-- > 0;)
-        if (strstr(j->e->t[i].name, ".k_scale") || strstr(j->e->t[i].name, ".v_scale")) edit_drop(j->e, j->e->t[i].name);
+        if (strstr(j->e->t[i].name, ".k_scale") || strstr(j->e->t[i].name, ".v_scale"))
+            edit_drop(j->e, j->e->t[i].name);
 }
-static void kv_zero(job *j) { set_f32(edit_find(j->e, kv(j, 'k')), 0); }
-static void kv_nan(job *j) { set_f32(edit_find(j->e, kv(j, 'v')), NAN); }
+static void kv_zero(job *j)
+{
+    set_f32(edit_find(j->e, kv(j, 'k')), 0);
+}
+static void kv_nan(job *j)
+{
+    set_f32(edit_find(j->e, kv(j, 'v')), NAN);
+}
 static void kv_vector(job *j)
 {
     edit_recast(j->e, kv(j, 'k'), TMB_F32, 1, 4, 0);
@@ -274,7 +375,10 @@ static void kv_undeclared(job *j)
     tmb_json_set(config_of(j), "kv_cache_scheme", tmb_json_new_null());
     if (!j->ct) tmb_json_set(hf_of(j), "kv_cache_quant_algo", tmb_json_new_null());
 }
-static void kv_on_mla(job *j) { edit_add(j->e, L0 "self_attn.kv_b_proj.weight", TMB_BF16, 2, 8, 8, 0); }
+static void kv_on_mla(job *j)
+{
+    edit_add(j->e, L0 "self_attn.kv_b_proj.weight", TMB_BF16, 2, 8, 8, 0);
+}
 
 static void leftover_amax(job *j)
 {
@@ -290,14 +394,17 @@ static void leftover_scale(job *j)
 }
 static void foreign_part(job *j)
 {
-    set_f32(edit_add(j->e, j->ct ? E3 "up_proj.weight_scale_2" : E3 "up_proj.weight_global_scale", TMB_F32, 1, 1, 0, 0), 1);
+    set_f32(edit_add(j->e, j->ct ? E3 "up_proj.weight_scale_2" : E3 "up_proj.weight_global_scale",
+                     TMB_F32, 1, 1, 0, 0),
+            1);
 }
 static void fused_names(job *j)
 {
     edit_drop_all(j->e, L0 "mlp.experts.");
     edit_add(j->e, L0 "mlp.experts.gate_up_proj", TMB_U8, 3, 16, 64, 32);
     edit_add(j->e, L0 "mlp.experts.down_proj", TMB_U8, 3, 16, 64, 16);
-    edit_tensor *t = edit_add(j->e, L0 "mlp.experts.gate_up_proj_weight_scale", TMB_F8_E4M3, 3, 16, 64, 4);
+    edit_tensor *t =
+        edit_add(j->e, L0 "mlp.experts.gate_up_proj_weight_scale", TMB_F8_E4M3, 3, 16, 64, 4);
     memset(t->data, 0x40, t->bytes);
     t = edit_add(j->e, L0 "mlp.experts.down_proj_weight_scale", TMB_F8_E4M3, 3, 16, 64, 2);
     memset(t->data, 0x40, t->bytes);
@@ -308,194 +415,5 @@ static void gate_bf16(job *j)
     edit_tensor *t = edit_add(j->e, E3 "gate_proj.weight", TMB_BF16, 2, 32, 64, 0);
     memset(t->data, 0x3c, t->bytes);
 }
-static void exclude_layer(job *j) { exclude(j, "model.layers.1"); }
-static void exclude_half_name(job *j) { exclude(j, "model.layers.2.self_attn.o"); }
-static void exclude_part(job *j) { exclude(j, "self_attn"); }
-static void ignore_regex(job *j) { exclude(j, "re:.*layers\\.1"); }
-static void router_listed(job *j)
-{
-    if (!j->ct) {
-        set_layer(j, L0 "mlp.gate", "FP8");
-        return;
-    }
-    retarget(j, "group_0", "re:.*(self_attn\\.(q_proj|k_proj|v_proj|o_proj|qkv_proj)|mlp\\.gate)$");
-    tmb_json_set(config_of(j), "ignore", tmb_json_new_array());
-    exclude(j, "lm_head");
-}
-static void wrong_group(job *j)
-{
-    if (j->ct) {
-        tmb_json_set(group_of(j, "group_1", "weights"), "group_size", tmb_json_new_integer(32));
-        return;
-    }
-    tmb_json *entry = algo("NVFP4"), *twin = algo("NVFP4");
-    tmb_json_set(entry, "group_size", tmb_json_new_integer(32));
-    tmb_json_set(twin, "group_size", tmb_json_new_integer(32));
-    tmb_json_set((tmb_json *)tmb_json_get(config_of(j), "quantized_layers"), "model.layers.0.mlp.experts", entry);
-    tmb_json_set((tmb_json *)tmb_json_get(hf_of(j), "quantized_layers"), "model.layers.0.mlp.experts", twin);
-}
-static void unknown_algo(job *j)
-{
-    if (j->ct)
-        tmb_json_set(group_of(j, "group_0", "weights"), "type", tmb_json_new_string("posit"));
-    else
-        set_layer(j, L0 "self_attn.o_proj", "FP9");
-}
-static void unknown_top_algo(job *j)
-{
-    tmb_json_set(config_of(j), "quant_algo", tmb_json_new_string("MIXED"));
-    tmb_json_set(hf_of(j), "quant_algo", tmb_json_new_string("MIXED"));
-}
-static void unknown_key(job *j)
-{
-    tmb_json_set(group_of(j, "group_0", "weights"), "bits", tmb_json_new_integer(8));
-}
-static void unknown_group_key(job *j)
-{
-    tmb_json_set(group_of(j, "group_0", NULL), "activations", tmb_json_new_null());
-}
-static void status_frozen(job *j)
-{
-    tmb_json_set(config_of(j), "quantization_status", tmb_json_new_string("frozen"));
-}
-static void one_format(job *j)
-{
-    tmb_json_set(config_of(j), "format", tmb_json_new_string("nvfp4-pack-quantized"));
-}
-static void files_differ(job *j)
-{
-    tmb_json_set((tmb_json *)tmb_json_get(hf_of(j), "quantized_layers"), L0 "self_attn.o_proj", algo("NVFP4"));
-}
-static void files_kv_differ(job *j)
-{
-    tmb_json_set(hf_of(j), "kv_cache_quant_algo", tmb_json_new_null());
-}
-static void files_lists_differ(job *j)
-{
-    tmb_json_append((tmb_json *)tmb_json_get(config_of(j), "ignore"), tmb_json_new_string("lm_head"));
-}
-static void alias_conflict(job *j) { set_layer(j, L0 "self_attn.qkv_proj", "NVFP4"); }
-static void shards_differ(job *j)
-{
-    if (!j->ct)
-        set_layer(j, L0 "self_attn.k_proj", "NVFP4");
-    else
-        exclude(j, L0 "self_attn.k_proj");
-}
-static void mixed_experts(job *j)
-{
-    if (!j->ct)
-        set_layer(j, "model.layers.1.mlp.experts.3.up_proj", "FP8");
-    else
-        retarget(j, "group_0", "re:.*(self_attn\\.(q_proj|k_proj|v_proj|o_proj|qkv_proj)|experts\\.3\\.up_proj)$");
-}
-static void untargeted(job *j) { retarget(j, "group_0", "re:.*self_attn\\.(q_proj|k_proj|v_proj|qkv_proj)$"); }
-static void ambiguous(job *j)
-{
-    retarget(j, "group_0", "re:zzz|.*(self_attn\\.(q_proj|k_proj|v_proj|o_proj|qkv_proj)|experts\\.\\d+\\.\\w+)$");
-}
-static void head_tied(job *j)
-{
-    edit_tensor *t = edit_recast(j->e, "lm_head.weight", TMB_F8_E4M3, 2, 320, 64);
-    memset(t->data, 0x30, t->bytes);
-    set_f32(edit_add(j->e, "lm_head.weight_scale", TMB_F32, 0, 0, 0, 0), 0.01f);
-    set_f32(edit_add(j->e, "lm_head.input_scale", TMB_F32, 0, 0, 0, 0), 0.01f);
-    set_layer(j, "lm_head", "FP8");
-    tmb_json_set(j->e->config, "tie_word_embeddings", tmb_json_new_bool(true));
-}
-static void more_experts(job *j) { tmb_json_set(j->e->config, "num_local_experts", tmb_json_new_integer(20)); }
-static void more_layers(job *j) { tmb_json_set(j->e->config, "num_hidden_layers", tmb_json_new_integer(4)); }
-static void config_lost(job *j)
-{
-    tmb_json_remove(j->e->config, "quantization_config");
-    tmb_json_free(j->e->hf);
-    j->e->hf = NULL;
-}
-
-static const damage_case cases[] = {
-    {"expert-missing", "an expert is missing", expert_missing, 3},
-    {"expert-extra", "an expert is renumbered", expert_renumbered, 3},
-    {"expert-missing", "a renumbered expert leaves a hole", expert_renumbered, 3},
-    {"expert-incomplete", "an expert has no down_proj", expert_incomplete, 3},
-    {"expert-incomplete", "a layer's experts have no down_proj", down_missing_everywhere, 3},
-    {"part-missing", "block scales are missing", block_missing, 3},
-    {"part-missing", "the codes are missing", codes_missing, 3},
-    {"part-missing", "a global scale is missing", global_missing, 3},
-    {"input-missing", "an expert's input scale is missing", input_missing, 3},
-    {"input-missing", "all experts' input scales are missing", inputs_missing, 3},
-    {"part-missing", "an FP8 weight scale is missing", fp8_scale_missing, 3},
-    {"input-missing", "an FP8 input scale is missing", fp8_input_missing, 1},
-    {"router-missing", "a router is missing", router_missing, 3},
-    {"scale-zero", "a block scale is 0", block_zero, 3},
-    {"scale-nan", "a block scale is NaN", block_nan, 3},
-    {"scale-negative", "a block scale is negative", block_negative, 3},
-    {"scale-zero", "a global scale is 0", global_zero, 3},
-    {"scale-nan", "a global scale is NaN", global_nan, 3},
-    {"scale-nan", "a global scale is infinite", global_inf, 3},
-    {"scale-negative", "a global scale is negative", global_negative, 3},
-    {"scale-zero", "an input scale is 0", input_zero, 3},
-    {"scale-nan", "an input scale is NaN", input_nan, 3},
-    {"scale-zero", "an FP8 scale is 0", fp8_zero, 3},
-    {"scale-nan", "an FP8 scale is NaN", fp8_nan, 3},
-    {"scale-zero", "an FP8 input scale is 0", fp8_input_zero, 1},
-    {"code-nan", "an FP8 code is NaN", code_nan, 3},
-    {"value-nan", "a norm is NaN", norm_nan, 3},
-    {"gate-up-global", "gate and up have different global scales", gate_up_global, 3},
-    {"gate-up-input", "gate and up have different input scales", gate_up_input, 3},
-    {"scale-inverted", "all global scales are inverted", inverted, 3},
-    {"scale-inverted", "one global scale is inverted", inverted_one, 3},
-    {"scale-inverted", "an FP8 scale is inverted", fp8_inverted, 1},
-    {"part-dtype", "block scales are BF16", block_bf16, 3},
-    {"part-dtype", "block scales are U8", block_u8, 3},
-    {"part-dtype", "packed codes are I8", packed_i8, 3},
-    {"part-dtype", "an FP8 layer is BF16", fp8_bf16, 3},
-    {"part-dtype", "an FP8 layer is E5M2", fp8_e5m2, 3},
-    {"part-dtype", "a global scale is BF16", global_bf16, 3},
-    {"router-quantized", "a router is FP8", router_fp8, 3},
-    {"part-shape", "block scales of group 32 under group 16", group_32, 3},
-    {"part-shape", "codes lie across", transposed_codes, 3},
-    {"weight-shape", "an FP8 weight lies across", transposed_fp8, 1},
-    {"part-shape", "an FP8 weight lies across its row scales", transposed_fp8, 2},
-    {"part-shape", "codes are not packed", unpacked, 3},
-    {"part-shape", "a global scale is a vector", vector_global, 3},
-    {"kv-half", "k_scale is missing", kv_half, 3},
-    {"kv-missing", "a layer's KV scales are missing", kv_missing, 3},
-    {"kv-missing", "all KV scales are missing", kv_all_missing, 3},
-    {"kv-value", "k_scale is 0", kv_zero, 3},
-    {"kv-value", "v_scale is NaN", kv_nan, 3},
-    {"kv-value", "k_scale is a vector", kv_vector, 3},
-    {"kv-undeclared", "KV scales are not declared", kv_undeclared, 3},
-    {"kv-mla", "KV scales on latent attention", kv_on_mla, 3},
-    {"tensor-unknown", "_amax is left over", leftover_amax, 3},
-    {"tensor-unknown", "an expert's _amax is left over", leftover_input_amax, 3},
-    {"tensor-unknown", "output_scale is left over", leftover_scale, 3},
-    {"part-unexpected", "a part of the other layout", foreign_part, 3},
-    {"fused-names", "experts under in-memory names", fused_names, 3},
-    {"stored-plain", "one expert's gate is left BF16", gate_bf16, 3},
-    {"exclude-wide", "model.layers.1 is excluded", exclude_layer, 1},
-    {"exclude-wide", "half a name is excluded", exclude_half_name, 1},
-    {"exclude-wide", "one part of names is excluded", exclude_part, 1},
-    {"stored-codes", "ignore takes a whole layer", ignore_regex, 2},
-    {"stored-plain", "a router is listed as FP8", router_listed, 3},
-    {"config-value", "a wrong group size", wrong_group, 3},
-    {"config-algo", "an unknown algorithm", unknown_algo, 3},
-    {"config-algo", "an unknown top-level algorithm", unknown_top_algo, 1},
-    {"config-key", "an unknown key in weights", unknown_key, 2},
-    {"config-key", "an unknown key in a group", unknown_group_key, 2},
-    {"config-value", "a status that is not compressed", status_frozen, 2},
-    {"config-value", "one format for two groups", one_format, 2},
-    {"config-files", "the two files differ in a layer", files_differ, 1},
-    {"config-files", "the two files differ in the KV cache", files_kv_differ, 1},
-    {"config-files", "the two files differ in what they exclude", files_lists_differ, 1},
-    {"alias-conflict", "a fused key contradicts its shards", alias_conflict, 1},
-    {"fused-formats", "shards of a fused layer differ", shards_differ, 3},
-    {"mixed-experts", "one expert has another format", mixed_experts, 3},
-    {"unlisted-linear", "a Linear is in neither list", untargeted, 2},
-    {"target-ambiguous", "targets of two groups match", ambiguous, 2},
-    {"head-quantized", "a tied lm_head is quantized", head_tied, 1},
-    {"expert-missing", "config.json has more experts", more_experts, 3},
-    {"layer-missing", "config.json has more layers", more_layers, 3},
-    {"config-method", "quantization_config is lost", config_lost, 1},
-};
 
 #endif

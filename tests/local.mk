@@ -15,7 +15,7 @@ dist_check_SCRIPTS +=       \
 EXTRA_DIST += tests/job.h tests/mini_model.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
-EXTRA_DIST += tests/ckpt_edit.h tests/damages.h tests/data/whole
+EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/whole
 
 # Programs that measure, or make what is measured; not run by make check.
 EXTRA_PROGRAMS =            \

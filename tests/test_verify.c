@@ -1,11 +1,12 @@
-/* test_verify.c - each damage that loaders accept in silence, done to checkpoints that ModelOpt and llm-compressor
- * wrote, is found under its word; the same checkpoints undamaged pass. */
+/* test_verify.c - each damage that loaders accept in silence, done to checkpoints that ModelOpt and
+ * llm-compressor wrote, is found under its word; the same checkpoints undamaged pass. */
 #include "config.h"
 #include "moe/verify/verify.h"
-#include "tests/damages.h"
+#include "tests/damage_cases.h"
 #include "tests/tap.h"
 
-/* --- running ------------------------------------------------------------------------------------ */
+/* --- running ------------------------------------------------------------------------------------
+ */
 
 static char scratch[256];
 
@@ -16,7 +17,8 @@ static tmb_verify_report *verify(const char *dir, const char *source, int thread
     tmb_model *m = NULL, *sm = NULL;
     tmb_verify_report *r = NULL;
     bool good = !tmb_checkpoint_open(&c, dir, &err) && !tmb_model_open(&m, c, &err);
-    if (good && source) good = !tmb_checkpoint_open(&sc, source, &err) && !tmb_model_open(&sm, sc, &err);
+    if (good && source)
+        good = !tmb_checkpoint_open(&sc, source, &err) && !tmb_model_open(&sm, sc, &err);
     tmb_verify_options o = {.against = sm, .threads = threads, .checksums = true};
     if (!good || tmb_verify(&r, m, &o, &err)) printf("# %s\n", err.message);
     tmb_model_close(m);
@@ -29,7 +31,8 @@ static tmb_verify_report *verify(const char *dir, const char *source, int thread
 static const tmb_finding *finding(const tmb_verify_report *r, const char *word)
 {
     for (uint32_t i = 0; r && i < r->n_findings; i++)
-        if (r->findings[i].severity == TMB_ERROR && strcmp(r->findings[i].check, word) == 0) return &r->findings[i];
+        if (r->findings[i].severity == TMB_ERROR && strcmp(r->findings[i].check, word) == 0)
+            return &r->findings[i];
     return NULL;
 }
 
@@ -37,7 +40,8 @@ static void show_errors(const tmb_verify_report *r)
 {
     for (uint32_t i = 0; r && i < r->n_findings; i++)
         if (r->findings[i].severity == TMB_ERROR)
-            printf("# %s %s: %s\n", r->findings[i].check, r->findings[i].where, r->findings[i].text);
+            printf("# %s %s: %s\n", r->findings[i].check, r->findings[i].where,
+                   r->findings[i].text);
 }
 
 static void test_damage(const char *base, const char *base_name, const damage_case *c, bool ct)
@@ -68,7 +72,8 @@ static void test_whole(const char *base)
     char path[512];
     path_of(path, sizeof path, base);
     tmb_verify_report *r = verify(path, NULL, 2);
-    if (!ok(r && r->n_errors == 0 && r->n_checks > 30, "%s passes as its tool wrote it", base)) show_errors(r);
+    if (!ok(r && r->n_errors == 0 && r->n_checks > 30, "%s passes as its tool wrote it", base))
+        show_errors(r);
     tmb_verify_report_close(r);
 }
 
@@ -81,13 +86,18 @@ static void test_source(const char *base)
     tmb_verify_report_close(r);
 }
 
-/* --- against the source ------------------------------------------------------------------------- */
+/* --- against the source -------------------------------------------------------------------------
+ */
 
-static void copy_changed(job *j) { edit_find(j->e, L0 "input_layernorm.weight")->data[3] ^= 1; }
+static void copy_changed(job *j)
+{
+    edit_find(j->e, L0 "input_layernorm.weight")->data[3] ^= 1;
+}
 static void nibbles_swapped(job *j)
 {
     edit_tensor *t = get(j, E3 "up_proj.", "codes");
-    for (size_t i = 0; i < t->bytes; i++) t->data[i] = (uint8_t)(t->data[i] << 4 | t->data[i] >> 4);
+    for (size_t i = 0; i < t->bytes; i++)
+        t->data[i] = (uint8_t)(t->data[i] << 4 | t->data[i] >> 4);
 }
 static void rows_swapped(job *j)
 {
@@ -101,9 +111,13 @@ static void rows_swapped(job *j)
 static void sign_lost(job *j)
 {
     edit_tensor *t = get(j, E3 "up_proj.", "codes");
-    for (size_t i = 0; i < t->bytes; i++) t->data[i] &= 0x77;
+    for (size_t i = 0; i < t->bytes; i++)
+        t->data[i] &= 0x77;
 }
-static void scale_doubled(job *j) { get(j, E3 "down_proj.", "weight_scale")->data[0] += 8; }
+static void scale_doubled(job *j)
+{
+    get(j, E3 "down_proj.", "weight_scale")->data[0] += 8;
+}
 static void scales_wider(job *j)
 {
     edit_tensor *t = get(j, E3 "down_proj.", "global");
@@ -114,9 +128,18 @@ static void fp8_shifted(job *j)
     edit_tensor *t = get(j, L0 "self_attn.o_proj.", "weight");
     memmove(t->data, t->data + 1, t->bytes - 1);
 }
-static void tensor_lost(job *j) { edit_drop(j->e, L0 "post_attention_layernorm.weight"); }
-static void tensor_new(job *j) { edit_add(j->e, L0 "mlp.extra.weight", TMB_BF16, 1, 8, 0, 0); }
-static void norm_f32(job *j) { edit_recast(j->e, "model.norm.weight", TMB_F32, 1, 64, 0); }
+static void tensor_lost(job *j)
+{
+    edit_drop(j->e, L0 "post_attention_layernorm.weight");
+}
+static void tensor_new(job *j)
+{
+    edit_add(j->e, L0 "mlp.extra.weight", TMB_BF16, 1, 8, 0, 0);
+}
+static void norm_f32(job *j)
+{
+    edit_recast(j->e, "model.norm.weight", TMB_F32, 1, 64, 0);
+}
 
 static const damage_case against[] = {
     {"copy-differs", "a norm that differs from the source", copy_changed, 3},
@@ -131,7 +154,8 @@ static const damage_case against[] = {
     {"source-shape", "a norm of another type", norm_f32, 3},
 };
 
-static void test_against(const char *base, const char *base_name, const char *source, const damage_case *c, bool ct)
+static void test_against(const char *base, const char *base_name, const char *source,
+                         const damage_case *c, bool ct)
 {
     static edit e;
     job j = {&e, ct};
@@ -141,12 +165,14 @@ static void test_against(const char *base, const char *base_name, const char *so
     tmb_verify_report *one = good ? verify(scratch, source, 1) : NULL;
     tmb_verify_report *two = good ? verify(scratch, source, 4) : NULL;
     const char *what = c ? c->what : "nothing changed";
-    if (!ok(one && (c ? finding(one, c->word) != NULL : one->n_errors == 0), "%s: %s, against the source", base_name, what))
+    if (!ok(one && (c ? finding(one, c->word) != NULL : one->n_errors == 0),
+            "%s: %s, against the source", base_name, what))
         show_errors(one);
     bool same = one && two && one->n_findings == two->n_findings && one->n_worst == two->n_worst &&
                 one->n_groups == two->n_groups && one->n_worst == 10;
     for (uint32_t i = 0; same && i < one->n_worst; i++)
-        same = one->worst[i].sqnr_db == two->worst[i].sqnr_db && !strcmp(one->worst[i].name, two->worst[i].name);
+        same = one->worst[i].sqnr_db == two->worst[i].sqnr_db &&
+               !strcmp(one->worst[i].name, two->worst[i].name);
     for (uint32_t i = 0; same && i < one->n_groups; i++)
         same = memcmp(&one->groups[i].sums, &two->groups[i].sums, sizeof one->groups[i].sums) == 0;
     ok(same, "%s: %s, the same for 1 and 4 threads", base_name, what);
@@ -160,7 +186,8 @@ int main(void)
     static const struct {
         const char *path, *name;
         bool ct;
-    } bases[] = {{"whole/qwen3_moe_modelopt", "modelopt", false}, {"whole/qwen3_moe_llmcompressor", "compressed-tensors", true}};
+    } bases[] = {{"whole/qwen3_moe_modelopt", "modelopt", false},
+                 {"whole/qwen3_moe_llmcompressor", "compressed-tensors", true}};
     const char *tmp = getenv("TMPDIR");
     snprintf(scratch, sizeof scratch, "%s/verify.XXXXXX", tmp ? tmp : "/tmp");
     if (!mkdtemp(scratch)) return 99;
@@ -168,17 +195,19 @@ int main(void)
     test_whole("whole/qwen3_moe_llmcompressor");
     test_whole("whole/mixtral_modelopt");
     test_whole("whole/mixtral_llmcompressor");
-    static const char *const sources[] = {"arch/deepseek_v3_fp8", "arch/deepseek_v4", "arch/gpt_oss_mxfp4",
-                                          "arch/kimi_k25_int4", "arch/qwen3_5_moe", "arch/llama4_mm",
-                                          "arch/minimax_m2", "arch/nemotron_h_latent"};
-    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) test_source(sources[i]);
+    static const char *const sources[] = {
+        "arch/deepseek_v3_fp8", "arch/deepseek_v4", "arch/gpt_oss_mxfp4", "arch/kimi_k25_int4",
+        "arch/qwen3_5_moe",     "arch/llama4_mm",   "arch/minimax_m2",    "arch/nemotron_h_latent"};
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
+        test_source(sources[i]);
     char source[512];
     path_of(source, sizeof source, "arch/qwen3_moe");
     for (size_t b = 0; b < 2; b++) {
         char path[512];
         path_of(path, sizeof path, bases[b].path);
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-            if (cases[i].layouts & (bases[b].ct ? 2 : 1)) test_damage(path, bases[b].name, &cases[i], bases[b].ct);
+            if (cases[i].layouts & (bases[b].ct ? 2 : 1))
+                test_damage(path, bases[b].name, &cases[i], bases[b].ct);
         test_against(path, bases[b].name, source, NULL, bases[b].ct);
         for (size_t i = 0; i < sizeof against / sizeof *against; i++)
             test_against(path, bases[b].name, source, &against[i], bases[b].ct);

@@ -1,9 +1,10 @@
-/* compare.c - against the source: what was to stay is the same to the byte, what was quantized is as near as
- * rounding explains.
+/* compare.c - against the source: what was to stay is the same to the byte, what was quantized is
+ * as near as rounding explains.
  *
- * Two signs tell damage from rounding.  A tensor's error is held against plain rounding of the source to
- * the same format; and in four-bit formats no value may be further off than half of its block's largest
- * magnitude, which neither clipping nor a searched scale does, but a swapped nibble or row does. */
+ * Two signs tell damage from rounding.  A tensor's error is held against plain rounding of the
+ * source to the same format; and in four-bit formats no value may be further off than half of its
+ * block's largest magnitude, which neither clipping nor a searched scale does, but a swapped nibble
+ * or row does. */
 #include "config.h"
 #include "moe/model/weight.h"
 #include "moe/verify/verify_internal.h"
@@ -19,8 +20,8 @@ typedef enum tmb_match {
     MATCH_FINE,
     MATCH_MISSING, /* not in the source */
     MATCH_SHAPE,
-    MATCH_BYTES,   /* a copy that is none */
-    MATCH_BROKEN,  /* cannot be read */
+    MATCH_BYTES,  /* a copy that is none */
+    MATCH_BROKEN, /* cannot be read */
 } tmb_match;
 
 typedef struct tmb_compared {
@@ -97,8 +98,8 @@ static size_t block_of(const tmb_unit *u)
     return 0;
 }
 
-static uint64_t count_stray(const float *ref, const float *got, size_t rows, size_t cols, size_t block,
-                            float amax)
+static uint64_t count_stray(const float *ref, const float *got, size_t rows, size_t cols,
+                            size_t block, float amax)
 {
     uint64_t stray = 0;
     float least = amax / 2688 / 64; /* below it a block of a tensor this large rounds to nothing */
@@ -107,8 +108,10 @@ static uint64_t count_stray(const float *ref, const float *got, size_t rows, siz
             size_t n = cols - c < block ? cols - c : block;
             const float *a = ref + r * cols + c, *b = got + r * cols + c;
             float top = least;
-            for (size_t i = 0; i < n; i++) top = fmaxf(top, fabsf(a[i]));
-            for (size_t i = 0; i < n; i++) stray += fabsf(a[i] - b[i]) > 0.5f * top;
+            for (size_t i = 0; i < n; i++)
+                top = fmaxf(top, fabsf(a[i]));
+            for (size_t i = 0; i < n; i++)
+                stray += fabsf(a[i] - b[i]) > 0.5f * top;
         }
     return stray;
 }
@@ -117,7 +120,8 @@ static uint64_t count_stray(const float *ref, const float *got, size_t rows, siz
 static uint64_t count_unequal(const float *ref, const float *got, size_t n)
 {
     uint64_t unequal = 0;
-    for (size_t i = 0; i < n; i++) unequal += !(fabsf(ref[i] - got[i]) <= fabsf(ref[i]) / 128);
+    for (size_t i = 0; i < n; i++)
+        unequal += !(fabsf(ref[i] - got[i]) <= fabsf(ref[i]) / 128);
     return unequal;
 }
 
@@ -128,8 +132,8 @@ static bool has_floor(const tmb_unit *u)
                                  u->stored.group != 128);
 }
 
-static tmb_status compare_rows(const tmb_verifier *v, tmb_bench *b, const tmb_unit *u, const tmb_unit *r,
-                               tmb_sums *sums, tmb_compared *out, tmb_err *err)
+static tmb_status compare_rows(const tmb_verifier *v, tmb_bench *b, const tmb_unit *u,
+                               const tmb_unit *r, tmb_sums *sums, tmb_compared *out, tmb_err *err)
 {
     const tmb_format *f = u->stored.format;
     size_t cols = (size_t)u->in, block = f ? block_of(u) : 0;
@@ -149,12 +153,13 @@ static tmb_status compare_rows(const tmb_verifier *v, tmb_bench *b, const tmb_un
         f->decode(f, v->ops, b->z, rows, cols, b->codes, b->scales, global, b->work);
         v->ops->compare(&rounded, b->x, b->z, rows * cols);
     }
-    if (has_floor(u) && rounded.signal > 0 && rounded.noise > 0) out->floor_db = tmb_decibel(&rounded);
+    if (has_floor(u) && rounded.signal > 0 && rounded.noise > 0)
+        out->floor_db = tmb_decibel(&rounded);
     return TMB_OK;
 }
 
-static tmb_status compare_unit(const tmb_verifier *v, tmb_bench *b, const tmb_unit *u, tmb_sums *sums,
-                               tmb_compared *out, tmb_err *err)
+static tmb_status compare_unit(const tmb_verifier *v, tmb_bench *b, const tmb_unit *u,
+                               tmb_sums *sums, tmb_compared *out, tmb_err *err)
 {
     const tmb_unit *r = tmb_model_find(v->options->against, u->name);
     *out = (tmb_compared){.match = r ? MATCH_FINE : MATCH_MISSING, .floor_db = -INFINITY};
@@ -167,7 +172,8 @@ static tmb_status compare_unit(const tmb_verifier *v, tmb_bench *b, const tmb_un
     if (ours == TMB_NO_TENSOR || theirs == TMB_NO_TENSOR) return TMB_OK;
     const tmb_tensor *a = &v->ckpt->tensors[ours], *t = &v->options->against->ckpt->tensors[theirs];
     bool whole = !u->stored.n_experts && !r->stored.n_experts;
-    if (!u->linear || !r->linear || (whole && !u->stored.format && !r->stored.format && a->dtype == t->dtype)) {
+    if (!u->linear || !r->linear ||
+        (whole && !u->stored.format && !r->stored.format && a->dtype == t->dtype)) {
         bool same;
         TRY(compare_bytes(v, b, a, t, &same, err));
         if (!same) out->match = same_geometry(a, t) ? MATCH_BYTES : MATCH_SHAPE;
@@ -185,27 +191,32 @@ static tmb_status compare_unit(const tmb_verifier *v, tmb_bench *b, const tmb_un
 static bool is_kv_scale(const char *name)
 {
     size_t n = strlen(name);
-    return n > 8 && (strcmp(name + n - 8, ".k_scale") == 0 || strcmp(name + n - 8, ".v_scale") == 0);
+    return n > 8 &&
+           (strcmp(name + n - 8, ".k_scale") == 0 || strcmp(name + n - 8, ".v_scale") == 0);
 }
 
-static void report_unit(tmb_verifier *v, const tmb_unit *u, const tmb_sums *sums, const tmb_compared *c)
+static void report_unit(tmb_verifier *v, const tmb_unit *u, const tmb_sums *sums,
+                        const tmb_compared *c)
 {
     double db = tmb_decibel(sums);
     switch (c->match) {
     case MATCH_MISSING:
         if (!is_kv_scale(u->name))
             tmb_find(v, TMB_CHECK_SOURCE_NEW, TMB_ERROR, 0, u->name,
-                     "the source has no tensor of this name: engines find no parameter for it, or it was renamed; "
+                     "the source has no tensor of this name: engines find no parameter for it, or "
+                     "it was renamed; "
                      "keep the source's names");
         return;
     case MATCH_SHAPE:
         tmb_find(v, TMB_CHECK_SOURCE_SHAPE, TMB_ERROR, 0, u->name,
-                 "type or shape differ from the source's: it is another model's, or was stored transposed; "
+                 "type or shape differ from the source's: it is another model's, or was stored "
+                 "transposed; "
                  "quantize it again");
         return;
     case MATCH_BYTES:
         tmb_find(v, TMB_CHECK_COPY_DIFFERS, TMB_ERROR, u->linear, u->name,
-                 "the tensor is not quantized, so it should equal the source to the byte, and does not: copy it "
+                 "the tensor is not quantized, so it should equal the source to the byte, and does "
+                 "not: copy it "
                  "again");
         return;
     case MATCH_BROKEN:
@@ -215,13 +226,16 @@ static void report_unit(tmb_verifier *v, const tmb_unit *u, const tmb_sums *sums
     }
     if (!u->stored.format) return;
     if (c->stray)
-        tmb_find(v, TMB_CHECK_STRAY_VALUES, TMB_ERROR, 0, u->name,
-                 "%llu values are further from the source than half of their block's largest, which no rounding "
-                 "explains: codes or scales were damaged or stand in another order; quantize it again",
-                 (unsigned long long)c->stray);
+        tmb_find(
+            v, TMB_CHECK_STRAY_VALUES, TMB_ERROR, 0, u->name,
+            "%llu values are further from the source than half of their block's largest, which no "
+            "rounding "
+            "explains: codes or scales were damaged or stand in another order; quantize it again",
+            (unsigned long long)c->stray);
     if (db < c->floor_db - SLACK_DB)
         tmb_find(v, TMB_CHECK_SQNR_LOW, TMB_ERROR, 0, u->name,
-                 "SQNR against the source is %.2f dB, plain rounding to %s gives %.2f: scales or codes are wrong; "
+                 "SQNR against the source is %.2f dB, plain rounding to %s gives %.2f: scales or "
+                 "codes are wrong; "
                  "quantize it again",
                  db, u->stored.format->name, c->floor_db);
 }
@@ -289,12 +303,15 @@ tmb_status tmb_compare_source(tmb_verifier *v, tmb_err *err)
         goto out;
     }
     if ((status = compare_all(v, sums, found, err))) goto out;
-    for (tmb_check c = TMB_CHECK_SOURCE_MISSING; c <= TMB_CHECK_SQNR_LOW; c++) tmb_ran(v, c);
-    for (uint32_t i = 0; i < n; i++) report_unit(v, &v->model->units[i], &sums[i], &found[i]);
+    for (tmb_check c = TMB_CHECK_SOURCE_MISSING; c <= TMB_CHECK_SQNR_LOW; c++)
+        tmb_ran(v, c);
+    for (uint32_t i = 0; i < n; i++)
+        report_unit(v, &v->model->units[i], &sums[i], &found[i]);
     for (uint32_t i = 0; i < against->n_units; i++)
         if (!tmb_model_find(v->model, against->units[i].name))
             tmb_find(v, TMB_CHECK_SOURCE_MISSING, TMB_ERROR, 0, against->units[i].name,
-                     "the source has it, this checkpoint does not: engines leave it uninitialised; quantize again, "
+                     "the source has it, this checkpoint does not: engines leave it uninitialised; "
+                     "quantize again, "
                      "or copy it");
     tmb_count_worst(v, sums);
     status = tmb_count_groups(v, sums, err);

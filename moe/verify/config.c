@@ -19,7 +19,8 @@ static const tmb_json *find_quant(const tmb_json *config)
 static tmb_status load_hf(tmb_verifier *v, tmb_err *err)
 {
     if (faccessat(v->ckpt->dirfd, "hf_quant_config.json", F_OK, 0) != 0) return TMB_OK;
-    return tmb_json_load(&v->config.hf, v->ckpt->dirfd, "hf_quant_config.json", CONFIG_MAX, true, err);
+    return tmb_json_load(&v->config.hf, v->ckpt->dirfd, "hf_quant_config.json", CONFIG_MAX, true,
+                         err);
 }
 
 tmb_status tmb_vconfig_load(tmb_verifier *v, tmb_err *err)
@@ -28,7 +29,8 @@ tmb_status tmb_vconfig_load(tmb_verifier *v, tmb_err *err)
     TRY(load_hf(v, err));
     c->quant = find_quant(v->ckpt->config);
     const char *method = tmb_json_string(tmb_json_get(c->quant, "quant_method"));
-    if (!method && (tmb_json_get(c->quant, "quant_algo") || (!c->quant && c->hf))) method = "modelopt";
+    if (!method && (tmb_json_get(c->quant, "quant_algo") || (!c->quant && c->hf)))
+        method = "modelopt";
     if (!method && tmb_json_get(c->quant, "config_groups")) method = "compressed-tensors";
     c->method = method ? method : "";
     tmb_ran(v, TMB_CHECK_CONFIG_METHOD);
@@ -44,10 +46,11 @@ tmb_status tmb_vconfig_load(tmb_verifier *v, tmb_err *err)
         c->layout = c->quant ? TMB_VL_NATIVE : TMB_VL_NONE;
         return TMB_OK;
     }
-    tmb_find(v, TMB_CHECK_CONFIG_METHOD, TMB_WARNING, 0, "quantization_config",
-             "quant_method \"%s\" is none of modelopt, compressed-tensors, fp8, mxfp4: only files and "
-             "structure were checked",
-             c->method);
+    tmb_find(
+        v, TMB_CHECK_CONFIG_METHOD, TMB_WARNING, 0, "quantization_config",
+        "quant_method \"%s\" is none of modelopt, compressed-tensors, fp8, mxfp4: only files and "
+        "structure were checked",
+        c->method);
     return TMB_OK;
 }
 

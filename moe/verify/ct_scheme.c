@@ -23,7 +23,8 @@ static bool among(const char *word, const char *const *list)
     return false;
 }
 
-static void check_keys(tmb_verifier *v, const tmb_json *object, const char *const *known, const char *group)
+static void check_keys(tmb_verifier *v, const tmb_json *object, const char *const *known,
+                       const char *group)
 {
     void *it = NULL;
     const char *key;
@@ -32,7 +33,8 @@ static void check_keys(tmb_verifier *v, const tmb_json *object, const char *cons
     while (tmb_json_next(object, &it, &key, &value))
         if (!among(key, known))
             tmb_find(v, TMB_CHECK_CONFIG_KEY, TMB_ERROR, 0, group,
-                     "key \"%s\" is not in the schema of compressed-tensors: vLLM and SGLang refuse the whole "
+                     "key \"%s\" is not in the schema of compressed-tensors: vLLM and SGLang "
+                     "refuse the whole "
                      "checkpoint; remove it",
                      key);
 }
@@ -43,7 +45,8 @@ static tmb_act activation(const tmb_json *a)
     int64_t group = tmb_json_int_or(a, "group_size", 0);
     if (tmb_json_int_or(a, "num_bits", 0) == 4) return group == 32 ? TMB_ACT_MX : TMB_ACT_NVFP4;
     if (strcmp(text_of(a, "strategy"), "token") == 0) return TMB_ACT_TOKEN;
-    if (strcmp(text_of(a, "strategy"), "group") == 0) return group == 32 ? TMB_ACT_MX : TMB_ACT_GROUP128;
+    if (strcmp(text_of(a, "strategy"), "group") == 0)
+        return group == 32 ? TMB_ACT_MX : TMB_ACT_GROUP128;
     return tmb_json_bool(tmb_json_get(a, "dynamic"), false) ? TMB_ACT_TOKEN : TMB_ACT_STATIC;
 }
 
@@ -53,7 +56,8 @@ static bool kind_of(const tmb_json *w, const char *format, tmb_scheme *s)
     const char *strategy = text_of(w, "strategy"), *type = text_of(w, "type");
     s->group = group > 0 && group < 1 << 20 ? (unsigned)group : 0;
     if (strcmp(type, "int") == 0) {
-        s->kind = bits == 4 && strcmp(strategy, "group") == 0 && s->group ? TMB_VK_INT4 : TMB_VK_OTHER;
+        s->kind =
+            bits == 4 && strcmp(strategy, "group") == 0 && s->group ? TMB_VK_INT4 : TMB_VK_OTHER;
         s->name = bits == 4 ? "INT4" : "integer";
         return bits >= 2 && bits <= 8;
     }
@@ -79,17 +83,27 @@ static bool kind_of(const tmb_json *w, const char *format, tmb_scheme *s)
     return true;
 }
 
-static const tmb_scheme *read_scheme(tmb_verifier *v, const tmb_json *group, const char *key, const char *format)
+static const tmb_scheme *read_scheme(tmb_verifier *v, const tmb_json *group, const char *key,
+                                     const char *format)
 {
-    static const char *const formats[] = {"dense", "int-quantized", "float-quantized", "naive-quantized",
-                                          "pack-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized",
-                                          "mxfp8-quantized", "", NULL};
-    static const char *const group_keys[] = {"targets", "weights", "input_activations",
-                                             "output_activations", "format", NULL};
-    static const char *const arg_keys[] = {"num_bits", "type", "symmetric", "group_size", "strategy",
-                                           "block_structure", "dynamic", "actorder", "scale_dtype",
-                                           "zp_dtype", "observer", "observer_kwargs", NULL};
-    const tmb_json *w = tmb_json_get(group, "weights"), *a = tmb_json_get(group, "input_activations");
+    static const char *const formats[] = {"dense",
+                                          "int-quantized",
+                                          "float-quantized",
+                                          "naive-quantized",
+                                          "pack-quantized",
+                                          "nvfp4-pack-quantized",
+                                          "mxfp4-pack-quantized",
+                                          "mxfp8-quantized",
+                                          "",
+                                          NULL};
+    static const char *const group_keys[] = {
+        "targets", "weights", "input_activations", "output_activations", "format", NULL};
+    static const char *const arg_keys[] = {
+        "num_bits", "type",     "symmetric",   "group_size", "strategy", "block_structure",
+        "dynamic",  "actorder", "scale_dtype", "zp_dtype",   "observer", "observer_kwargs",
+        NULL};
+    const tmb_json *w = tmb_json_get(group, "weights"),
+                   *a = tmb_json_get(group, "input_activations");
     check_keys(v, group, group_keys, key);
     check_keys(v, w, arg_keys, key);
     check_keys(v, a, arg_keys, key);
@@ -98,18 +112,23 @@ static const tmb_scheme *read_scheme(tmb_verifier *v, const tmb_json *group, con
         v->no_memory = true;
         return NULL;
     }
-    *s = (tmb_scheme){.kind = TMB_VK_OTHER, .layout = TMB_VL_CT, .act = activation(a), .name = "unknown"};
+    *s = (tmb_scheme){
+        .kind = TMB_VK_OTHER, .layout = TMB_VL_CT, .act = activation(a), .name = "unknown"};
     tmb_ran(v, TMB_CHECK_CONFIG_ALGO);
     if (!among(format, formats) || !kind_of(w, format, s))
         tmb_find(v, TMB_CHECK_CONFIG_ALGO, TMB_ERROR, 2, key,
-                 "the group's weights (format \"%s\", type \"%s\", %lld bits, strategy \"%s\") are no scheme "
+                 "the group's weights (format \"%s\", type \"%s\", %lld bits, strategy \"%s\") are "
+                 "no scheme "
                  "that a loader knows: vLLM and SGLang stop here; use one of the library's presets",
                  format, text_of(w, "type"), (long long)tmb_json_int_or(w, "num_bits", 0),
                  text_of(w, "strategy"));
-    unsigned size = s->kind == TMB_VK_NVFP4 ? 16 : s->kind == TMB_VK_MXFP4 || s->kind == TMB_VK_MXFP8 ? 32 : 0;
+    unsigned size = s->kind == TMB_VK_NVFP4                              ? 16
+                    : s->kind == TMB_VK_MXFP4 || s->kind == TMB_VK_MXFP8 ? 32
+                                                                         : 0;
     if (size && s->group != size)
         tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_ERROR, 20 + s->kind, key,
-                 "group_size is %u, but a block scale of %s covers %u columns: engines allocate scales of "
+                 "group_size is %u, but a block scale of %s covers %u columns: engines allocate "
+                 "scales of "
                  "another shape and refuse the file or cut it; set it to %u",
                  s->group, s->name, size, size);
     if (size) s->group = size;
@@ -131,13 +150,15 @@ static bool add_rule(tmb_verifier *v, tmb_ct_rule *rule, const char *text, const
     return rule->class_name || tmb_nameset_add(exact, text, index);
 }
 
-static bool load_targets(tmb_verifier *v, tmb_ct_config *ct, const tmb_json *groups, const char *top)
+static bool load_targets(tmb_verifier *v, tmb_ct_config *ct, const tmb_json *groups,
+                         const char *top)
 {
     void *it = NULL;
     const char *key, *first = NULL;
     const tmb_json *group;
     size_t room = 0;
-    while (tmb_json_next(groups, &it, &key, &group)) room += tmb_json_size(tmb_json_get(group, "targets"));
+    while (tmb_json_next(groups, &it, &key, &group))
+        room += tmb_json_size(tmb_json_get(group, "targets"));
     ct->targets = tmb_arena_alloc(&v->scratch, (room + 1) * sizeof *ct->targets);
     if (!ct->targets) return false;
     it = NULL;
@@ -159,7 +180,8 @@ static bool load_targets(tmb_verifier *v, tmb_ct_config *ct, const tmb_json *gro
     tmb_ran(v, TMB_CHECK_CONFIG_VALUE);
     if (several && strcmp(top, "mixed-precision") != 0)
         tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_ERROR, 4, "format",
-                 "groups have several formats but the top-level format is \"%s\": loaders decompress all "
+                 "groups have several formats but the top-level format is \"%s\": loaders "
+                 "decompress all "
                  "with that one; write \"mixed-precision\"",
                  top);
     return true;
@@ -184,7 +206,8 @@ static bool sort_patterns(tmb_verifier *v, tmb_ct_config *ct)
         for (uint32_t i = 0; i < ct->n_targets; i++)
             if (ct->targets[i].re) order[ct->n_sorted++] = (tmb_order){ct->targets[i].text, i};
         if (ct->n_sorted) qsort(order, ct->n_sorted, sizeof *order, by_pattern);
-        for (uint32_t i = 0; i < ct->n_sorted; i++) sorted[i] = order[i].index;
+        for (uint32_t i = 0; i < ct->n_sorted; i++)
+            sorted[i] = order[i].index;
         ct->sorted = sorted;
     }
     free(order);
@@ -219,13 +242,15 @@ tmb_status tmb_ct_load(tmb_verifier *v, tmb_err *err)
     const char *status = tmb_json_string(tmb_json_get(q, "quantization_status"));
     if (status && strcmp(status, "compressed") != 0)
         tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_ERROR, 5, "quantization_status",
-                 "quantization_status is \"%s\": loaders take the weights for uncompressed and read codes "
+                 "quantization_status is \"%s\": loaders take the weights for uncompressed and "
+                 "read codes "
                  "as numbers; write \"compressed\"",
                  status);
     const tmb_json *groups = tmb_json_get(q, "config_groups");
     if (tmb_json_size(groups) == 0)
         tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_ERROR, 6, "config_groups",
-                 "there are no config_groups: engines read every layer as unquantized; write the groups");
+                 "there are no config_groups: engines read every layer as unquantized; write the "
+                 "groups");
     if (!load_targets(v, ct, groups, text_of(q, "format")) || !sort_patterns(v, ct) ||
         !load_ignore(v, ct, tmb_json_get(q, "ignore")))
         return tmb_fail_memory(err, 0, "the configuration");
@@ -237,8 +262,10 @@ tmb_status tmb_ct_load(tmb_verifier *v, tmb_err *err)
 void tmb_ct_close(tmb_ct_config *ct)
 {
     if (!ct) return;
-    for (uint32_t i = 0; i < ct->n_targets; i++) tmb_regex_close(ct->targets[i].re);
-    for (uint32_t i = 0; i < ct->n_ignore; i++) tmb_regex_close(ct->ignore[i].re);
+    for (uint32_t i = 0; i < ct->n_targets; i++)
+        tmb_regex_close(ct->targets[i].re);
+    for (uint32_t i = 0; i < ct->n_ignore; i++)
+        tmb_regex_close(ct->ignore[i].re);
     tmb_nameset_free(&ct->target_names);
     tmb_nameset_free(&ct->ignore_names);
 }
@@ -275,7 +302,8 @@ static bool ignored(tmb_ct_config *ct, const tmb_module *m, const char **entry)
     return true;
 }
 
-/* Routers, gates and towers are no plain Linear in the model's code, so the class name passes them by. */
+/* Routers, gates and towers are no plain Linear in the model's code, so the class name passes them
+ * by. */
 static bool passed_by_class(const tmb_module *m)
 {
     switch (m->role) {
@@ -290,7 +318,8 @@ static bool passed_by_class(const tmb_module *m)
     }
 }
 
-const tmb_scheme *tmb_ct_meant(tmb_ct_config *ct, const tmb_module *m, const char **entry, bool *listed)
+const tmb_scheme *tmb_ct_meant(tmb_ct_config *ct, const tmb_module *m, const char **entry,
+                               bool *listed)
 {
     *listed = true;
     if (ignored(ct, m, entry)) return NULL;

@@ -1,5 +1,5 @@
-/* files.c - the checksums of tombac.json against the folder.  The file is as hostile as any: its names must
- * be plain base names. */
+/* files.c - the checksums of tombac.json against the folder.  The file is as hostile as any: its
+ * names must be plain base names. */
 #include "config.h"
 #include "moe/io/files.h"
 #include "moe/verify/verify_internal.h"
@@ -12,7 +12,13 @@
 static const char summary_name[] = "tombac.json";
 enum { SUMMARY_MAX = 256 << 20 };
 
-typedef enum tmb_file_state { FILE_SAME, FILE_GONE, FILE_SIZE, FILE_BYTES, FILE_BAD_NAME } tmb_file_state;
+typedef enum tmb_file_state {
+    FILE_SAME,
+    FILE_GONE,
+    FILE_SIZE,
+    FILE_BYTES,
+    FILE_BAD_NAME
+} tmb_file_state;
 
 typedef struct tmb_known_file {
     const char *name, *sha256;
@@ -53,16 +59,19 @@ static void report_file(tmb_verifier *v, const tmb_known_file *f)
         return;
     case FILE_GONE:
         tmb_find(v, TMB_CHECK_FILE_MISSING, TMB_ERROR, 0, f->name,
-                 "tombac.json lists this file and it is not here: the copy is incomplete; copy it again");
+                 "tombac.json lists this file and it is not here: the copy is incomplete; copy it "
+                 "again");
         return;
     case FILE_BAD_NAME:
         tmb_find(v, TMB_CHECK_FILE_MISSING, TMB_ERROR, 1, f->name,
-                 "tombac.json lists a name that is no plain file name: the file was tampered with; quantize again");
+                 "tombac.json lists a name that is no plain file name: the file was tampered with; "
+                 "quantize again");
         return;
     case FILE_SIZE:
     case FILE_BYTES:
         tmb_find(v, TMB_CHECK_FILE_CHANGED, TMB_ERROR, f->state, f->name,
-                 "its %s differs from tombac.json's: it was damaged or changed since it was written; copy it again",
+                 "its %s differs from tombac.json's: it was damaged or changed since it was "
+                 "written; copy it again",
                  f->state == FILE_SIZE ? "size" : "SHA-256");
         return;
     }
@@ -74,7 +83,8 @@ static void report_unknown(tmb_verifier *v, const tmb_nameset *known)
     for (size_t i = 0; i < v->ckpt->n_other_files + v->ckpt->n_shards; i++) {
         const char *name = i < v->ckpt->n_shards ? v->ckpt->shards[i].name
                                                  : v->ckpt->other_files[i - v->ckpt->n_shards];
-        if (strcmp(name, summary_name) == 0 || tmb_nameset_find(known, name) != TMB_NO_NAME) continue;
+        if (strcmp(name, summary_name) == 0 || tmb_nameset_find(known, name) != TMB_NO_NAME)
+            continue;
         tmb_find(v, TMB_CHECK_FILE_UNKNOWN, TMB_WARNING, 0, name,
                  "the file is not in tombac.json: it was added after quantization");
     }
@@ -111,7 +121,8 @@ static tmb_status check_all(tmb_verifier *v, const tmb_json *files, tmb_err *err
     }
     tmb_ran(v, TMB_CHECK_FILE_CHANGED);
     tmb_ran(v, TMB_CHECK_FILE_MISSING);
-    for (size_t i = 0; i < n; i++) report_file(v, &list[i]);
+    for (size_t i = 0; i < n; i++)
+        report_file(v, &list[i]);
     report_unknown(v, &known);
     v->report->files_known = v->report->files_checked = (uint32_t)n;
     tmb_nameset_free(&known);
@@ -121,7 +132,8 @@ static tmb_status check_all(tmb_verifier *v, const tmb_json *files, tmb_err *err
 tmb_status tmb_check_files(tmb_verifier *v, tmb_err *err)
 {
     tmb_json *summary = NULL;
-    if (!v->options->checksums || faccessat(v->ckpt->dirfd, summary_name, F_OK, 0) != 0) return TMB_OK;
+    if (!v->options->checksums || faccessat(v->ckpt->dirfd, summary_name, F_OK, 0) != 0)
+        return TMB_OK;
     TRY(tmb_json_load(&summary, v->ckpt->dirfd, summary_name, SUMMARY_MAX, false, err));
     tmb_status status = check_all(v, tmb_json_get(summary, "files"), err);
     tmb_json_free(summary);

@@ -51,8 +51,8 @@ static const char *clean(tmb_arena *arena, const char *text)
     return copy;
 }
 
-void tmb_find(tmb_verifier *v, tmb_check check, tmb_severity severity, unsigned kind, const char *where,
-              const char *format, ...)
+void tmb_find(tmb_verifier *v, tmb_check check, tmb_severity severity, unsigned kind,
+              const char *where, const char *format, ...)
 {
     tmb_verify_report *r = v->report;
     tmb_ran(v, check);
@@ -92,7 +92,8 @@ void tmb_findings_finish(tmb_verifier *v)
     for (uint32_t i = 1; i < r->n_findings; i++) {
         tmb_finding f = r->findings[i];
         uint32_t k = i;
-        for (; k > 0 && r->findings[k - 1].severity < f.severity; k--) r->findings[k] = r->findings[k - 1];
+        for (; k > 0 && r->findings[k - 1].severity < f.severity; k--)
+            r->findings[k] = r->findings[k - 1];
         r->findings[k] = f;
     }
 }

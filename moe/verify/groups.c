@@ -15,7 +15,8 @@ static const char *format_of(tmb_verifier *v, const tmb_unit *u)
     if (t == TMB_NO_TENSOR) return "none";
     const char *dtype = tmb_dtype_name((tmb_dtype)v->ckpt->tensors[t].dtype);
     char *lower = tmb_arena_text(&v->report->arena, dtype, strlen(dtype));
-    for (char *c = lower; c && *c; c++) *c = (char)tolower((unsigned char)*c);
+    for (char *c = lower; c && *c; c++)
+        *c = (char)tolower((unsigned char)*c);
     return lower ? lower : dtype;
 }
 
@@ -24,16 +25,19 @@ static tmb_verify_group *row_of(tmb_verifier *v, tmb_role role, const char *form
 {
     tmb_verify_report *r = v->report;
     for (uint32_t i = 0; i < r->n_groups; i++)
-        if (r->groups[i].role == role && strcmp(r->groups[i].format, format) == 0) return &r->groups[i];
+        if (r->groups[i].role == role && strcmp(r->groups[i].format, format) == 0)
+            return &r->groups[i];
     if (r->n_groups == room) return NULL;
-    r->groups[r->n_groups] = (tmb_verify_group){.role = role, .format = format, .sqnr_db = NAN, .cosine = NAN};
+    r->groups[r->n_groups] =
+        (tmb_verify_group){.role = role, .format = format, .sqnr_db = NAN, .cosine = NAN};
     return &r->groups[r->n_groups++];
 }
 
 static int by_role(const void *a, const void *b)
 {
     const tmb_verify_group *x = a, *y = b;
-    return x->role != y->role ? (x->role > y->role) - (x->role < y->role) : strcmp(x->format, y->format);
+    return x->role != y->role ? (x->role > y->role) - (x->role < y->role)
+                              : strcmp(x->format, y->format);
 }
 
 tmb_status tmb_count_groups(tmb_verifier *v, const tmb_sums *sums, tmb_err *err)
@@ -83,10 +87,12 @@ void tmb_count_worst(tmb_verifier *v, const tmb_sums *sums)
         double db = tmb_decibel(&sums[i]);
         if (!(sums[i].noise > 0)) continue;
         uint32_t at = r->n_worst;
-        while (at > 0 && r->worst[at - 1].sqnr_db > db) at--;
+        while (at > 0 && r->worst[at - 1].sqnr_db > db)
+            at--;
         if (at == WORST) continue;
         uint32_t last = r->n_worst < WORST ? r->n_worst : WORST - 1;
-        for (uint32_t k = last; k > at; k--) r->worst[k] = r->worst[k - 1];
+        for (uint32_t k = last; k > at; k--)
+            r->worst[k] = r->worst[k - 1];
         const char *name = v->model->units[i].name;
         r->worst[at] = (tmb_verify_worst){.name = tmb_arena_text(&r->arena, name, strlen(name)),
                                           .sqnr_db = db,

@@ -1,8 +1,8 @@
 /* inventory.c - from tensor names to stored modules.
  *
- * "….q_proj.weight_scale" is part weight_scale of module "….q_proj"; "….experts.gate_up_proj_blocks"
- * part _blocks of the stacked module "….experts.gate_up_proj"; a name with no known last part is a
- * bare tensor and a module of its own. */
+ * "….q_proj.weight_scale" is part weight_scale of module "….q_proj";
+ * "….experts.gate_up_proj_blocks" part _blocks of the stacked module "….experts.gate_up_proj"; a
+ * name with no known last part is a bare tensor and a module of its own. */
 #include "config.h"
 #include "moe/verify/verify_internal.h"
 
@@ -89,9 +89,9 @@ static tmb_proj guess_proj(const char *leaf)
         const char *leaf;
         tmb_proj proj;
     } known[] = {
-        {"gate_proj", TMB_PROJ_GATE}, {"w1", TMB_PROJ_GATE},     {"up_proj", TMB_PROJ_UP},
+        {"gate_proj", TMB_PROJ_GATE}, {"w1", TMB_PROJ_GATE},        {"up_proj", TMB_PROJ_UP},
         {"w3", TMB_PROJ_UP},          {"down_proj", TMB_PROJ_DOWN}, {"w2", TMB_PROJ_DOWN},
-        {"q_proj", TMB_PROJ_Q},       {"k_proj", TMB_PROJ_K},    {"v_proj", TMB_PROJ_V},
+        {"q_proj", TMB_PROJ_Q},       {"k_proj", TMB_PROJ_K},       {"v_proj", TMB_PROJ_V},
         {"o_proj", TMB_PROJ_O},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -114,7 +114,8 @@ static void place(const tmb_verifier *v, tmb_module *m)
         if (value >= 0 && previous_n == 7 && memcmp(previous, "experts", 7) == 0) {
             m->expert = value;
             m->parent = (uint32_t)(word - 1 - m->name);
-        } else if (value >= 0 && m->layer < 0 && previous_n == 6 && memcmp(previous, "layers", 6) == 0) {
+        } else if (value >= 0 && m->layer < 0 && previous_n == 6 &&
+                   memcmp(previous, "layers", 6) == 0) {
             m->layer = value;
         }
         leaf = word;
@@ -142,7 +143,8 @@ static void place(const tmb_verifier *v, tmb_module *m)
 static bool is_linear(const tmb_verifier *v, const tmb_module *m)
 {
     if (m->role == TMB_ROLE_EMBEDDING || m->role == TMB_ROLE_NORM) return false;
-    if (m->part[TMB_VP_BLOCKS] != TMB_NO_TENSOR || m->part[TMB_VP_PACKED] != TMB_NO_TENSOR) return true;
+    if (m->part[TMB_VP_BLOCKS] != TMB_NO_TENSOR || m->part[TMB_VP_PACKED] != TMB_NO_TENSOR)
+        return true;
     const tmb_tensor *w = tmb_module_part(v, m, TMB_VP_WEIGHT);
     if (!w) return m->part[TMB_VP_SCALE] != TMB_NO_TENSOR;
     if (w->rank != 2 && !(w->rank == 3 && m->stacked)) return false;
@@ -200,12 +202,14 @@ static tmb_status group(tmb_verifier *v, const tmb_split *splits, size_t n)
             tmb_module *m = &v->modules[v->n_modules++];
             m->name = tmb_arena_text(&v->scratch, s->name, s->n);
             if (!m->name) return TMB_ESYSTEM;
-            for (int p = 0; p < TMB_VPARTS; p++) m->part[p] = TMB_NO_TENSOR;
+            for (int p = 0; p < TMB_VPARTS; p++)
+                m->part[p] = TMB_NO_TENSOR;
             m->global = m->input = m->scale_max = NAN;
         }
         tmb_module *m = &v->modules[v->n_modules - 1];
         m->part[s->part] = s->tensor;
-        if (s->part == TMB_VP_WEIGHT && v->ckpt->tensors[s->tensor].name[s->n] == 0) m->stacked = true;
+        if (s->part == TMB_VP_WEIGHT && v->ckpt->tensors[s->tensor].name[s->n] == 0)
+            m->stacked = true;
         if (s->part == TMB_VP_BLOCKS) m->stacked = true;
     }
     return TMB_OK;

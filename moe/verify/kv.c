@@ -21,7 +21,8 @@ static const char *leaf_of(const char *name)
 
 static bool per_head(const tmb_verifier *v)
 {
-    const char *s = tmb_json_string(tmb_json_get(tmb_json_get(v->config.quant, "kv_cache_scheme"), "strategy"));
+    const char *s =
+        tmb_json_string(tmb_json_get(tmb_json_get(v->config.quant, "kv_cache_scheme"), "strategy"));
     return s && strcmp(s, "attn_head") == 0;
 }
 
@@ -34,7 +35,8 @@ static void check_scale(tmb_verifier *v, tmb_module *m, tmb_vpart part)
     tmb_ran(v, TMB_CHECK_KV_VALUE);
     if (!one || !plain || m->bad[part])
         TMB_FIND_MODULE(v, m, TMB_CHECK_KV_VALUE, TMB_ERROR, part,
-                        "%s is not one positive finite number: vLLM uses 1.0 instead or computes NaN, in silence; "
+                        "%s is not one positive finite number: vLLM uses 1.0 instead or computes "
+                        "NaN, in silence; "
                         "calibrate the KV cache again",
                         tmb_vpart_name(part));
 }
@@ -52,17 +54,20 @@ static void check_layer(tmb_verifier *v, const tmb_kv_layer *l, bool promised)
 {
     if (l->mla && (l->k || l->v)) {
         tmb_find(v, TMB_CHECK_KV_MLA, TMB_ERROR, 0, l->name,
-                 "KV scales are stored for multi-head latent attention: vLLM drops them or finds no parameter "
+                 "KV scales are stored for multi-head latent attention: vLLM drops them or finds "
+                 "no parameter "
                  "for them, SGLang caches the latent without; remove them");
         return;
     }
     if (l->k != l->v)
-        tmb_find(v, TMB_CHECK_KV_HALF, TMB_ERROR, l->k, l->name,
-                 "%s is stored without %s: vLLM uses 1.0 for the missing one in silence; store both",
-                 l->k ? "k_scale" : "v_scale", l->k ? "v_scale" : "k_scale");
+        tmb_find(
+            v, TMB_CHECK_KV_HALF, TMB_ERROR, l->k, l->name,
+            "%s is stored without %s: vLLM uses 1.0 for the missing one in silence; store both",
+            l->k ? "k_scale" : "v_scale", l->k ? "v_scale" : "k_scale");
     else if (promised && l->attention && !l->k)
         tmb_find(v, TMB_CHECK_KV_MISSING, TMB_ERROR, 0, l->name,
-                 "the configuration declares an FP8 KV cache but this layer has neither k_scale nor v_scale: "
+                 "the configuration declares an FP8 KV cache but this layer has neither k_scale "
+                 "nor v_scale: "
                  "vLLM uses 1.0 in silence; calibrate the KV cache, or do not declare it");
 }
 
@@ -80,7 +85,8 @@ void tmb_check_kv(tmb_verifier *v)
     }
     for (uint32_t i = 0; i < v->n_modules; i++) {
         tmb_module *m = &v->modules[i];
-        bool k = m->part[TMB_VP_K_SCALE] != TMB_NO_TENSOR, val = m->part[TMB_VP_V_SCALE] != TMB_NO_TENSOR;
+        bool k = m->part[TMB_VP_K_SCALE] != TMB_NO_TENSOR,
+             val = m->part[TMB_VP_V_SCALE] != TMB_NO_TENSOR;
         const char *leaf = leaf_of(m->name);
         if (k || val) first = first ? first : m->name;
         check_scale(v, m, TMB_VP_K_SCALE);
@@ -94,7 +100,8 @@ void tmb_check_kv(tmb_verifier *v)
             l->attention = true;
             if (!l->k && !l->v) l->name = m->name;
         }
-        l->mla |= any_mla || strcmp(leaf, "kv_a_proj_with_mqa") == 0 || strcmp(leaf, "kv_b_proj") == 0;
+        l->mla |=
+            any_mla || strcmp(leaf, "kv_a_proj_with_mqa") == 0 || strcmp(leaf, "kv_b_proj") == 0;
     }
     tmb_ran(v, TMB_CHECK_KV_UNDECLARED);
     if (v->config.kv) {
@@ -103,7 +110,8 @@ void tmb_check_kv(tmb_verifier *v)
     }
     if (first && !v->config.kv)
         tmb_find(v, TMB_CHECK_KV_UNDECLARED, TMB_ERROR, 0, first,
-                 "KV scales are stored but the configuration declares no KV cache format: engines cache in BF16 "
+                 "KV scales are stored but the configuration declares no KV cache format: engines "
+                 "cache in BF16 "
                  "and vLLM may stop at the tensors; declare kv_cache_scheme or remove them");
     /* OLMoE's loader stops at KV scales, so without any it is as it should be. */
     bool promised = v->config.kv && !(v->model->arch->quirks & TMB_QUIRK_NO_KV_SCALES && !first);

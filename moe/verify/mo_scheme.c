@@ -1,10 +1,10 @@
 /* mo_scheme.c - what a ModelOpt configuration means.
  *
- * config.json's quantization_config (flat, or nested under "quantization") and hf_quant_config.json say
- * the same thing twice, and different engines read different ones, so first they are held against each
- * other.  The meaning of a module: excluded by an exact name or a glob; else, when the algorithm is
- * MIXED_PRECISION, the entry of its own name or of a module above it; else the one algorithm.
- * (TensorRT Model Optimizer, modelopt/torch/export/quant_utils.py: get_quant_config.) */
+ * config.json's quantization_config (flat, or nested under "quantization") and hf_quant_config.json
+ * say the same thing twice, and different engines read different ones, so first they are held
+ * against each other.  The meaning of a module: excluded by an exact name or a glob; else, when the
+ * algorithm is MIXED_PRECISION, the entry of its own name or of a module above it; else the one
+ * algorithm. (TensorRT Model Optimizer, modelopt/torch/export/quant_utils.py: get_quant_config.) */
 #include "config.h"
 #include "moe/verify/verify_internal.h"
 
@@ -104,13 +104,15 @@ static const char *map_difference(const tmb_json *a, const tmb_json *b)
 static void compare_files(tmb_verifier *v, const tmb_flat *a, const tmb_flat *b)
 {
     static const char said[] =
-        "config.json and hf_quant_config.json disagree about %s: vLLM reads the first, TensorRT-LLM the "
+        "config.json and hf_quant_config.json disagree about %s: vLLM reads the first, "
+        "TensorRT-LLM the "
         "second, and they build different models; write both from one structure";
     tmb_ran(v, TMB_CHECK_CONFIG_FILES);
     if (!same_text(a->algo, b->algo))
         tmb_find(v, TMB_CHECK_CONFIG_FILES, TMB_ERROR, 0, "quant_algo", said, "quant_algo");
     if (a->kv != b->kv)
-        tmb_find(v, TMB_CHECK_CONFIG_FILES, TMB_ERROR, 1, "kv_cache_quant_algo", said, "the KV cache");
+        tmb_find(v, TMB_CHECK_CONFIG_FILES, TMB_ERROR, 1, "kv_cache_quant_algo", said,
+                 "the KV cache");
     const char *name = list_difference(a->exclude, b->exclude, &v->no_memory);
     if (!name) name = list_difference(b->exclude, a->exclude, &v->no_memory);
     if (name) tmb_find(v, TMB_CHECK_CONFIG_FILES, TMB_ERROR, 2, name, said, "the exclusion list");
@@ -121,14 +123,16 @@ static void compare_files(tmb_verifier *v, const tmb_flat *a, const tmb_flat *b)
     }
 }
 
-static void check_group(tmb_verifier *v, const tmb_scheme *scheme, const tmb_json *size, const char *where)
+static void check_group(tmb_verifier *v, const tmb_scheme *scheme, const tmb_json *size,
+                        const char *where)
 {
     int64_t value;
     if (!scheme || !scheme->group || !tmb_json_integer(size, &value)) return;
     tmb_ran(v, TMB_CHECK_CONFIG_VALUE);
     if (value != (int64_t)scheme->group)
         tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_ERROR, 10 + scheme->kind, where,
-                 "group_size is %lld, but a block scale of %s covers %u columns: engines allocate scales of "
+                 "group_size is %lld, but a block scale of %s covers %u columns: engines allocate "
+                 "scales of "
                  "another shape and refuse the file or cut it; set it to %u",
                  (long long)value, scheme->name, scheme->group, scheme->group);
 }
@@ -184,10 +188,11 @@ static bool load_layers(tmb_verifier *v, tmb_mo_config *mo, const tmb_json *laye
         const char *algo = tmb_json_string(tmb_json_get(entry, "quant_algo"));
         mo->algo[i] = find_algo(algo);
         if (!mo->algo[i])
-            tmb_find(v, TMB_CHECK_CONFIG_ALGO, TMB_ERROR, 0, key,
-                     "quant_algo \"%s\" is none that a loader knows: vLLM and SGLang leave the layer "
-                     "unquantized or stop; write NVFP4, W4A16_NVFP4, FP8 or MXFP8",
-                     algo ? algo : "(none)");
+            tmb_find(
+                v, TMB_CHECK_CONFIG_ALGO, TMB_ERROR, 0, key,
+                "quant_algo \"%s\" is none that a loader knows: vLLM and SGLang leave the layer "
+                "unquantized or stop; write NVFP4, W4A16_NVFP4, FP8 or MXFP8",
+                algo ? algo : "(none)");
         check_group(v, mo->algo[i], tmb_json_get(entry, "group_size"), key);
         if (!tmb_nameset_add(&mo->layers, key, i)) return false;
     }
@@ -217,7 +222,8 @@ tmb_status tmb_mo_load(tmb_verifier *v, tmb_err *err)
     mo->has_hf = v->config.hf != NULL;
     if (!mo->has_hf)
         tmb_find(v, TMB_CHECK_CONFIG_FILES, TMB_WARNING, 9, "hf_quant_config.json",
-                 "there is no hf_quant_config.json: TensorRT-LLM reads only that and takes the model for "
+                 "there is no hf_quant_config.json: TensorRT-LLM reads only that and takes the "
+                 "model for "
                  "unquantized; write it beside config.json");
     v->config.kv = f.kv;
     if (!f.layers) f.layers = hf.layers;
@@ -225,19 +231,22 @@ tmb_status tmb_mo_load(tmb_verifier *v, tmb_err *err)
     mo->uniform = find_algo(f.algo);
     if (!mo->mixed && !mo->uniform)
         tmb_find(v, TMB_CHECK_CONFIG_ALGO, TMB_ERROR, 1, "quantization_config",
-                 "quant_algo \"%s\" is none that a loader knows: every engine stops here; write NVFP4, FP8 "
+                 "quant_algo \"%s\" is none that a loader knows: every engine stops here; write "
+                 "NVFP4, FP8 "
                  "or MIXED_PRECISION",
                  f.algo ? f.algo : "(none)");
     check_group(v, mo->uniform, f.group_size, "quantization_config");
     check_groups(v, f.groups);
     if (mo->mixed && tmb_json_size(f.layers) == 0)
         tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_ERROR, 1, "quantized_layers",
-                 "MIXED_PRECISION without quantized_layers: vLLM refuses it and SGLang reads every layer "
+                 "MIXED_PRECISION without quantized_layers: vLLM refuses it and SGLang reads every "
+                 "layer "
                  "as unquantized; write the map");
     if (mo->mixed && v->config.quant && !f.has_kv_key && !v->config.hf)
-        tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_WARNING, 2, "kv_cache_quant_algo",
-                 "config.json has neither kv_cache_scheme nor kv_cache_quant_algo: SGLang takes it for "
-                 "incomplete and asks for hf_quant_config.json; write \"kv_cache_quant_algo\": null");
+        tmb_find(
+            v, TMB_CHECK_CONFIG_VALUE, TMB_WARNING, 2, "kv_cache_quant_algo",
+            "config.json has neither kv_cache_scheme nor kv_cache_quant_algo: SGLang takes it for "
+            "incomplete and asks for hf_quant_config.json; write \"kv_cache_quant_algo\": null");
     if (!load_exclude(v, mo, f.exclude) || (mo->mixed && !load_layers(v, mo, f.layers)) ||
         !load_hf_layers(mo, hf.layers))
         return tmb_fail_memory(err, 0, "the configuration");
@@ -297,16 +306,19 @@ void tmb_mo_unused(tmb_verifier *v)
     tmb_nameset aliases = {0};
     for (uint32_t i = 0; i < v->model->n_fuses; i++)
         for (int k = 0; k < 3; k++)
-            if (v->model->fuses[i].alias[k] && !tmb_nameset_add(&aliases, v->model->fuses[i].alias[k], i))
+            if (v->model->fuses[i].alias[k] &&
+                !tmb_nameset_add(&aliases, v->model->fuses[i].alias[k], i))
                 v->no_memory = true;
     tmb_nameset_sort(&aliases);
     for (uint32_t i = 0; i < mo->layers.n; i++) {
         const tmb_name *key = &mo->layers.items[i];
         size_t n = strlen(key->text);
         bool experts = n > 8 && strcmp(key->text + n - 8, ".experts") == 0;
-        if (mo->used[key->value] || tmb_nameset_find(&aliases, key->text) != TMB_NO_NAME || experts) continue;
+        if (mo->used[key->value] || tmb_nameset_find(&aliases, key->text) != TMB_NO_NAME || experts)
+            continue;
         tmb_find(v, TMB_CHECK_CONFIG_UNUSED, TMB_WARNING, 0, key->text,
-                 "quantized_layers names a module that is not in the files and is no fused layer's name: "
+                 "quantized_layers names a module that is not in the files and is no fused layer's "
+                 "name: "
                  "it decides nothing, or was meant for another; mend or remove it");
     }
     tmb_nameset_free(&aliases);

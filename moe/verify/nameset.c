@@ -79,7 +79,8 @@ uint32_t tmb_nameset_find_n(const tmb_nameset *names, const char *text, size_t n
 
 /* Narrow [*lo, *hi), whose items agree up to `depth`, to those with c there.  An item that ends
  * at `depth` has a NUL there and sorts first. */
-static void narrow(const tmb_nameset *names, uint32_t *lo, uint32_t *hi, size_t depth, unsigned char c)
+static void narrow(const tmb_nameset *names, uint32_t *lo, uint32_t *hi, size_t depth,
+                   unsigned char c)
 {
     uint32_t a = *lo, b = *hi;
     while (a < b) {
@@ -120,7 +121,8 @@ const tmb_name *tmb_nameset_below(const tmb_nameset *names, const char *prefix)
 {
     uint32_t lo = 0, hi = names->n;
     size_t depth = 0;
-    for (; prefix[depth] && lo < hi; depth++) narrow(names, &lo, &hi, depth, (unsigned char)prefix[depth]);
+    for (; prefix[depth] && lo < hi; depth++)
+        narrow(names, &lo, &hi, depth, (unsigned char)prefix[depth]);
     if (lo < hi) narrow(names, &lo, &hi, depth, '.');
     const tmb_name *best = NULL;
     for (uint32_t i = lo; i < hi; i++)

@@ -1,8 +1,9 @@
-/* pairs.c - Linears that engines run as one must agree: one format, one global scale, one input scale.
+/* pairs.c - Linears that engines run as one must agree: one format, one global scale, one input
+ * scale.
  *
- * vLLM keeps one number for a fused layer: gate's for gate and up of an expert, the maximum of all for
- * a fused Linear.  compressed-tensors' numbers are divisors, so there the maximum is the smallest
- * amax, and the others overflow. */
+ * vLLM keeps one number for a fused layer: gate's for gate and up of an expert, the maximum of all
+ * for a fused Linear.  compressed-tensors' numbers are divisors, so there the maximum is the
+ * smallest amax, and the others overflow. */
 #include "config.h"
 #include "moe/verify/verify_internal.h"
 
@@ -27,11 +28,12 @@ static void check_format(tmb_verifier *v, const tmb_pair *p)
     for (int i = 1; i < p->n; i++) {
         tmb_module *b = p->member[i];
         if (tmb_same_scheme(a->meant, b->meant)) continue;
-        TMB_FIND_MODULE(v, b, TMB_CHECK_FUSED_FORMATS, TMB_ERROR, 0,
-                        "%s and its sibling %s have different formats (%s, %s), but engines run them as one "
-                        "layer: vLLM and SGLang refuse that; give them the same format",
-                        b->name, a->name, b->meant ? b->meant->name : "unquantized",
-                        a->meant ? a->meant->name : "unquantized");
+        TMB_FIND_MODULE(
+            v, b, TMB_CHECK_FUSED_FORMATS, TMB_ERROR, 0,
+            "%s and its sibling %s have different formats (%s, %s), but engines run them as one "
+            "layer: vLLM and SGLang refuse that; give them the same format",
+            b->name, a->name, b->meant ? b->meant->name : "unquantized",
+            a->meant ? a->meant->name : "unquantized");
         return;
     }
 }
@@ -48,7 +50,8 @@ static void check_global(tmb_verifier *v, const tmb_pair *p, tmb_module *a, tmb_
         tmb_ran(v, TMB_CHECK_FUSED_SCALE);
         if (differ(a->global, b->global))
             TMB_FIND_MODULE(v, b, TMB_CHECK_FUSED_SCALE, TMB_WARNING, expert,
-                            "weight_scale is %.6g, its fused sibling has %.6g: vLLM requantizes both to the larger "
+                            "weight_scale is %.6g, its fused sibling has %.6g: vLLM requantizes "
+                            "both to the larger "
                             "one at load, which costs accuracy; give the fused layer one scale",
                             b->global, a->global);
         return;
@@ -57,11 +60,13 @@ static void check_global(tmb_verifier *v, const tmb_pair *p, tmb_module *a, tmb_
     tmb_check check = p->gate_up ? TMB_CHECK_GATE_UP_GLOBAL : TMB_CHECK_FUSED_GLOBAL;
     tmb_ran(v, check);
     if (!differ(a->global, b->global)) return;
-    TMB_FIND_MODULE(v, b, check, TMB_ERROR, expert,
-                    "its global scale is %.6g, that of %s is %.6g: engines keep one for the pair (vLLM gate's, or "
-                    "the maximum of a fused layer) and decode the other by the wrong factor, in silence; "
-                    "quantize them with one global scale",
-                    b->global, a->name, a->global);
+    TMB_FIND_MODULE(
+        v, b, check, TMB_ERROR, expert,
+        "its global scale is %.6g, that of %s is %.6g: engines keep one for the pair (vLLM gate's, "
+        "or "
+        "the maximum of a fused layer) and decode the other by the wrong factor, in silence; "
+        "quantize them with one global scale",
+        b->global, a->name, a->global);
 }
 
 static void check_input(tmb_verifier *v, const tmb_pair *p, tmb_module *a, tmb_module *b)
@@ -73,10 +78,12 @@ static void check_input(tmb_verifier *v, const tmb_pair *p, tmb_module *a, tmb_m
     if (!differ(a->input, b->input)) return;
     bool hard = nvfp4 ? expert || ct : expert && ct;
     TMB_FIND_MODULE(v, b, check, hard ? TMB_ERROR : TMB_WARNING, expert * 2u + nvfp4,
-                    "its input scale is %.6g, that of %s is %.6g: both read the same input, and engines keep one "
+                    "its input scale is %.6g, that of %s is %.6g: both read the same input, and "
+                    "engines keep one "
                     "number (%s); give the pair one input scale",
                     b->input, a->name, a->input,
-                    ct ? "for compressed-tensors the one that clips the most, or they refuse it" : "the larger");
+                    ct ? "for compressed-tensors the one that clips the most, or they refuse it"
+                       : "the larger");
 }
 
 static void check_pair(tmb_verifier *v, const tmb_pair *p)

@@ -1,5 +1,5 @@
-/* parts.c - is stored what the configuration calls for: the parts of each Linear, their types, their
- * shapes, and nothing else.
+/* parts.c - is stored what the configuration calls for: the parts of each Linear, their types,
+ * their shapes, and nothing else.
  *
  * wants[] is the whole of it: for each scheme and layout the tensors a loader allocates.  Loaders
  * copy what they find into what they allocated, and most copies convert in silence: a BF16 tensor
@@ -24,7 +24,10 @@ typedef enum tmb_want_shape {
 } tmb_want_shape;
 
 enum { BIT_F8 = 1 << TMB_F8_E4M3, BIT_F32 = 1 << TMB_F32, BIT_U8 = 1 << TMB_U8 };
-enum { BIT_FLOAT = 1 << TMB_F32 | 1 << TMB_BF16 | 1 << TMB_F16, BIT_E8M0 = 1 << TMB_U8 | 1 << TMB_F8_E8M0 };
+enum {
+    BIT_FLOAT = 1 << TMB_F32 | 1 << TMB_BF16 | 1 << TMB_F16,
+    BIT_E8M0 = 1 << TMB_U8 | 1 << TMB_F8_E8M0
+};
 enum { BIT_BYTE = 1 << TMB_U8 | 1 << TMB_I8, BIT_INT = 1 << TMB_I64 | 1 << TMB_I32 };
 
 typedef struct tmb_want {
@@ -113,7 +116,8 @@ static bool shape_of_int4(const tmb_verifier *v, const tmb_module *m, tmb_seen *
     int32_t narrow[2];
     if (!t || (t->bytes != 16 && t->bytes != 8)) return false;
     bool is_wide = t->bytes == 16;
-    if (tmb_checkpoint_read(v->ckpt, t, 0, is_wide ? (void *)wide : (void *)narrow, t->bytes, NULL) != TMB_OK)
+    if (tmb_checkpoint_read(v->ckpt, t, 0, is_wide ? (void *)wide : (void *)narrow, t->bytes,
+                            NULL) != TMB_OK)
         return false;
     int64_t out = is_wide ? wide[0] : narrow[0], in = is_wide ? wide[1] : narrow[1];
     if (out <= 0 || in <= 0 || in > INT64_MAX / 8) return false;
@@ -132,7 +136,9 @@ static bool see(const tmb_verifier *v, const tmb_module *m, tmb_seen *g)
                                                                : TMB_VP_WEIGHT;
     const tmb_tensor *t = tmb_module_part(v, m, from);
     if (!t || t->rank < 2) return false;
-    unsigned per = s->kind == TMB_VK_NVFP4 || s->kind == TMB_VK_MXFP4 ? 2 : s->kind == TMB_VK_INT4 ? 8 : 1;
+    unsigned per = s->kind == TMB_VK_NVFP4 || s->kind == TMB_VK_MXFP4 ? 2
+                   : s->kind == TMB_VK_INT4                           ? 8
+                                                                      : 1;
     uint64_t rows = t->shape[t->rank - 2], cols = t->shape[t->rank - 1];
     if (t->rank == 4) {
         g->experts = t->shape[0];
@@ -162,7 +168,8 @@ static bool is_shape(const tmb_tensor *t, int rank, const uint64_t *dims)
 static bool is_matrix(const tmb_tensor *t, const tmb_seen *g, uint64_t rows, uint64_t cols)
 {
     if (!g->experts) return is_shape(t, 2, (uint64_t[]){rows, cols});
-    return is_shape(t, 3, g->io ? (uint64_t[]){g->experts, cols, rows} : (uint64_t[]){g->experts, rows, cols});
+    return is_shape(
+        t, 3, g->io ? (uint64_t[]){g->experts, cols, rows} : (uint64_t[]){g->experts, rows, cols});
 }
 
 static bool shape_fits(const tmb_tensor *t, tmb_want_shape shape, const tmb_seen *g, unsigned group)
@@ -183,7 +190,8 @@ static bool shape_fits(const tmb_tensor *t, tmb_want_shape shape, const tmb_seen
         return is_shape(t, 1, (uint64_t[]){g->out}) || is_matrix(t, g, g->out, 1);
     case WANT_ONE:
         return t->rank == 0 || is_shape(t, 1, (uint64_t[]){1}) ||
-               (g->experts && t->shape[0] == g->experts && t->bytes * 8 / tmb_dtype_bits((tmb_dtype)t->dtype) == g->experts);
+               (g->experts && t->shape[0] == g->experts &&
+                t->bytes * 8 / tmb_dtype_bits((tmb_dtype)t->dtype) == g->experts);
     case WANT_TWO:
         return is_shape(t, 1, (uint64_t[]){2});
     case WANT_BLOCKS:
@@ -196,7 +204,8 @@ static void shape_text(const tmb_tensor *t, char *out, size_t n)
 {
     size_t used = (size_t)snprintf(out, n, "[");
     for (int i = 0; i < t->rank && used < n; i++)
-        used += (size_t)snprintf(out + used, n - used, i ? ", %llu" : "%llu", (unsigned long long)t->shape[i]);
+        used += (size_t)snprintf(out + used, n - used, i ? ", %llu" : "%llu",
+                                 (unsigned long long)t->shape[i]);
     if (used < n) snprintf(out + used, n - used, "]");
 }
 
@@ -209,15 +218,17 @@ static void report_missing(tmb_verifier *v, tmb_module *m, tmb_vpart part)
 {
     bool input = part == TMB_VP_INPUT || part == TMB_VP_INPUT_GLOBAL;
     if (input)
-        TMB_FIND_MODULE(v, m, TMB_CHECK_INPUT_MISSING, TMB_ERROR, part,
-                        "%s is missing, but %s quantizes activations by it: vLLM multiplies by "
-                        "uninitialised memory, SGLang takes another expert's; quantize this layer again",
-                        tmb_vpart_name(part), m->meant->name);
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_INPUT_MISSING, TMB_ERROR, part,
+            "%s is missing, but %s quantizes activations by it: vLLM multiplies by "
+            "uninitialised memory, SGLang takes another expert's; quantize this layer again",
+            tmb_vpart_name(part), m->meant->name);
     else
-        TMB_FIND_MODULE(v, m, TMB_CHECK_PART_MISSING, TMB_ERROR, part,
-                        "%s is missing, but %s is decoded with it: vLLM and SGLang leave uninitialised "
-                        "memory in its place and say nothing; quantize this layer again",
-                        tmb_vpart_name(part), m->meant->name);
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_PART_MISSING, TMB_ERROR, part,
+            "%s is missing, but %s is decoded with it: vLLM and SGLang leave uninitialised "
+            "memory in its place and say nothing; quantize this layer again",
+            tmb_vpart_name(part), m->meant->name);
 }
 
 static void check_part(tmb_verifier *v, tmb_module *m, tmb_vpart part, uint32_t dtypes,
@@ -231,22 +242,24 @@ static void check_part(tmb_verifier *v, tmb_module *m, tmb_vpart part, uint32_t 
     tmb_ran(v, TMB_CHECK_PART_DTYPE);
     tmb_ran(v, TMB_CHECK_PART_SHAPE);
     if (!(dtypes >> t->dtype & 1)) {
-        TMB_FIND_MODULE(v, m, TMB_CHECK_PART_DTYPE, TMB_ERROR, part * 32u + t->dtype,
-                        "%s is stored as %s, %s wants %s: vLLM and SGLang convert it in silence and read "
-                        "other numbers; quantize this layer again",
-                        tmb_vpart_name(part), tmb_dtype_name((tmb_dtype)t->dtype), m->meant->name,
-                        first_dtype(dtypes));
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_PART_DTYPE, TMB_ERROR, part * 32u + t->dtype,
+            "%s is stored as %s, %s wants %s: vLLM and SGLang convert it in silence and read "
+            "other numbers; quantize this layer again",
+            tmb_vpart_name(part), tmb_dtype_name((tmb_dtype)t->dtype), m->meant->name,
+            first_dtype(dtypes));
         return;
     }
     if (shape_fits(t, shape, g, m->meant->group)) return;
     char text[160];
     shape_text(t, text, sizeof text);
-    TMB_FIND_MODULE(v, m, TMB_CHECK_PART_SHAPE, TMB_ERROR, part,
-                    "%s has shape %s, which does not fit %s of a weight [%llu, %llu]: loaders refuse it, or "
-                    "vLLM copies the part that fits and leaves the rest uninitialised; quantize this layer "
-                    "again",
-                    tmb_vpart_name(part), text, m->meant->name, (unsigned long long)g->out,
-                    (unsigned long long)g->in);
+    TMB_FIND_MODULE(
+        v, m, TMB_CHECK_PART_SHAPE, TMB_ERROR, part,
+        "%s has shape %s, which does not fit %s of a weight [%llu, %llu]: loaders refuse it, or "
+        "vLLM copies the part that fits and leaves the rest uninitialised; quantize this layer "
+        "again",
+        tmb_vpart_name(part), text, m->meant->name, (unsigned long long)g->out,
+        (unsigned long long)g->in);
 }
 
 /* Parts beyond those of the scheme. */
@@ -255,11 +268,13 @@ static void check_extra(tmb_verifier *v, tmb_module *m, uint32_t wanted)
     tmb_ran(v, TMB_CHECK_PART_UNEXPECTED);
     for (int p = 0; p < TMB_VP_K_SCALE; p++) {
         if (m->part[p] == TMB_NO_TENSOR || wanted >> p & 1) continue;
-        bool idle = (p == TMB_VP_INPUT || p == TMB_VP_INPUT_GLOBAL) && m->meant->act == TMB_ACT_NONE;
-        TMB_FIND_MODULE(v, m, TMB_CHECK_PART_UNEXPECTED, idle ? TMB_WARNING : TMB_ERROR, (unsigned)p,
-                        "%s is stored, but is no part of %s in this layout: vLLM finds no parameter for it "
-                        "and stops, or drops it; remove it or name the scheme it belongs to",
-                        tmb_vpart_name((tmb_vpart)p), m->meant->name);
+        bool idle =
+            (p == TMB_VP_INPUT || p == TMB_VP_INPUT_GLOBAL) && m->meant->act == TMB_ACT_NONE;
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_PART_UNEXPECTED, idle ? TMB_WARNING : TMB_ERROR, (unsigned)p,
+            "%s is stored, but is no part of %s in this layout: vLLM finds no parameter for it "
+            "and stops, or drops it; remove it or name the scheme it belongs to",
+            tmb_vpart_name((tmb_vpart)p), m->meant->name);
     }
 }
 
@@ -285,7 +300,8 @@ static void check_quantized(tmb_verifier *v, tmb_module *m)
         tmb_ran(v, TMB_CHECK_INPUT_MISSING);
         wanted |= 1u << input;
         if (seen || m->part[input] == TMB_NO_TENSOR)
-            check_part(v, m, input, m->meant->act == TMB_ACT_NVFP4 ? BIT_F32 : BIT_FLOAT, WANT_ONE, &g);
+            check_part(v, m, input, m->meant->act == TMB_ACT_NVFP4 ? BIT_F32 : BIT_FLOAT, WANT_ONE,
+                       &g);
     }
     if (m->meant->layout == TMB_VL_NATIVE) wanted |= 1u << TMB_VP_INPUT;
     check_extra(v, m, wanted);
@@ -309,32 +325,38 @@ static void check_meant(tmb_verifier *v, tmb_module *m)
 {
     if (v->config.layout == TMB_VL_NONE)
         tmb_find(v, TMB_CHECK_CONFIG_METHOD, TMB_ERROR, 1, m->name,
-                 "stored as codes, but config.json has no quantization_config: engines read them as numbers; put "
+                 "stored as codes, but config.json has no quantization_config: engines read them "
+                 "as numbers; put "
                  "it back");
     tmb_ran(v, TMB_CHECK_STORED_PLAIN);
     if (stored_plain(v, m)) {
         const char *who = is_router(m) ? "router" : m->expert >= 0 ? "expert" : "layer";
-        tmb_severity severity = m->role == TMB_ROLE_VISION || m->role == TMB_ROLE_MTP ? TMB_WARNING : TMB_ERROR;
-        TMB_FIND_MODULE(v, m, TMB_CHECK_STORED_PLAIN, severity, is_router(m) + 2u * (m->expert >= 0),
-                        "the configuration (%s) says %s, but the %s is stored as %s without scales: vLLM casts "
-                        "it to codes in silence or stops; exclude it by its full name, or quantize it",
-                        m->entry ? m->entry : "quant_algo", m->meant->name, who,
-                        tmb_dtype_name((tmb_dtype)tmb_module_part(v, m, TMB_VP_WEIGHT)->dtype));
+        tmb_severity severity =
+            m->role == TMB_ROLE_VISION || m->role == TMB_ROLE_MTP ? TMB_WARNING : TMB_ERROR;
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_STORED_PLAIN, severity, is_router(m) + 2u * (m->expert >= 0),
+            "the configuration (%s) says %s, but the %s is stored as %s without scales: vLLM casts "
+            "it to codes in silence or stops; exclude it by its full name, or quantize it",
+            m->entry ? m->entry : "quant_algo", m->meant->name, who,
+            tmb_dtype_name((tmb_dtype)tmb_module_part(v, m, TMB_VP_WEIGHT)->dtype));
         return;
     }
     if (is_router(m))
-        TMB_FIND_MODULE(v, m, TMB_CHECK_ROUTER_QUANTIZED, TMB_ERROR, 0,
-                        "the router is stored as %s: most engines build routers unquantized (vLLM: all but "
-                        "Qwen3-MoE's), cast the codes in silence and route at random; keep it in BF16",
-                        m->meant->name);
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_ROUTER_QUANTIZED, TMB_ERROR, 0,
+            "the router is stored as %s: most engines build routers unquantized (vLLM: all but "
+            "Qwen3-MoE's), cast the codes in silence and route at random; keep it in BF16",
+            m->meant->name);
     if (m->role == TMB_ROLE_LM_HEAD) {
         bool tied = tmb_json_bool(tmb_json_get(v->ckpt->config, "tie_word_embeddings"), false);
-        TMB_FIND_MODULE(v, m, TMB_CHECK_HEAD_QUANTIZED, tied ? TMB_ERROR : TMB_WARNING, tied,
-                        tied ? "lm_head is quantized though config.json ties it to the embedding: engines use "
-                               "the embedding and drop it; keep it in BF16 or untie them (stored: %s)"
-                             : "lm_head is quantized (%s): vLLM loads it, SGLang only for some classes, and every "
-                               "token's logits pass through it; prefer BF16",
-                        m->meant->name);
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_HEAD_QUANTIZED, tied ? TMB_ERROR : TMB_WARNING, tied,
+            tied ? "lm_head is quantized though config.json ties it to the embedding: engines use "
+                   "the embedding and drop it; keep it in BF16 or untie them (stored: %s)"
+                 : "lm_head is quantized (%s): vLLM loads it, SGLang only for some classes, and "
+                   "every "
+                   "token's logits pass through it; prefer BF16",
+            m->meant->name);
     }
     if (m->meant->kind != TMB_VK_OTHER) check_quantized(v, m);
 }
@@ -343,9 +365,11 @@ static void check_unquantized(tmb_verifier *v, tmb_module *m)
 {
     const tmb_tensor *w = tmb_module_part(v, m, TMB_VP_WEIGHT);
     tmb_ran(v, TMB_CHECK_STORED_CODES);
-    bool codes = m->part[TMB_VP_PACKED] != TMB_NO_TENSOR || (w && !tmb_is_plain((tmb_dtype)w->dtype));
+    bool codes =
+        m->part[TMB_VP_PACKED] != TMB_NO_TENSOR || (w && !tmb_is_plain((tmb_dtype)w->dtype));
     uint32_t parts = 0;
-    for (int p = TMB_VP_PACKED; p < TMB_VP_K_SCALE; p++) parts += m->part[p] != TMB_NO_TENSOR;
+    for (int p = TMB_VP_PACKED; p < TMB_VP_K_SCALE; p++)
+        parts += m->part[p] != TMB_NO_TENSOR;
     if (!codes && !parts) {
         if (w && w->rank == 2) {
             m->out = w->shape[0];
@@ -355,22 +379,26 @@ static void check_unquantized(tmb_verifier *v, tmb_module *m)
     }
     if (v->config.layout == TMB_VL_NONE)
         TMB_FIND_MODULE(v, m, TMB_CHECK_CONFIG_METHOD, TMB_ERROR, 2,
-                        "stored as codes or with scales, but config.json has no quantization_config: engines read "
+                        "stored as codes or with scales, but config.json has no "
+                        "quantization_config: engines read "
                         "codes as numbers or stop at the scales; put it back");
     else if (codes && is_router(m))
-        TMB_FIND_MODULE(v, m, TMB_CHECK_ROUTER_QUANTIZED, TMB_ERROR, 1,
-                        "the router is stored as codes (%s) but the configuration leaves it unquantized: "
-                        "engines cast the codes to numbers in silence and route at random; store it in BF16",
-                        w ? tmb_dtype_name((tmb_dtype)w->dtype) : "packed");
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_ROUTER_QUANTIZED, TMB_ERROR, 1,
+            "the router is stored as codes (%s) but the configuration leaves it unquantized: "
+            "engines cast the codes to numbers in silence and route at random; store it in BF16",
+            w ? tmb_dtype_name((tmb_dtype)w->dtype) : "packed");
     else if (codes)
-        TMB_FIND_MODULE(v, m, TMB_CHECK_STORED_CODES, TMB_ERROR, 0,
-                        "stored as codes, but %s leaves it unquantized: engines read the codes as numbers or "
-                        "stop at its scales; name its scheme, or drop the entry that excludes it",
-                        m->entry ? m->entry : "the configuration");
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_STORED_CODES, TMB_ERROR, 0,
+            "stored as codes, but %s leaves it unquantized: engines read the codes as numbers or "
+            "stop at its scales; name its scheme, or drop the entry that excludes it",
+            m->entry ? m->entry : "the configuration");
     else
-        TMB_FIND_MODULE(v, m, TMB_CHECK_PART_UNEXPECTED, TMB_ERROR, 99,
-                        "scales are stored beside an unquantized weight: vLLM finds no parameter for them and "
-                        "stops; remove them");
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_PART_UNEXPECTED, TMB_ERROR, 99,
+            "scales are stored beside an unquantized weight: vLLM finds no parameter for them and "
+            "stops; remove them");
 }
 
 /* In a configuration that speaks of layers by name, each Linear should be spoken of. */
@@ -382,35 +410,41 @@ static void check_listed(tmb_verifier *v, tmb_module *m)
     if (!w || w->rank != 2) return;
     if (v->config.mo && v->config.mo->mixed)
         tmb_find(v, TMB_CHECK_UNLISTED, TMB_WARNING, 0, m->name,
-                 "neither in quantized_layers nor excluded: engines leave it unquantized today, but vLLM's "
+                 "neither in quantized_layers nor excluded: engines leave it unquantized today, "
+                 "but vLLM's "
                  "search by prefix may one day answer otherwise; name it in exclude_modules");
     else if (v->config.ct && m->role == TMB_ROLE_MTP)
         tmb_find(v, TMB_CHECK_UNLISTED, TMB_WARNING, 1, m->name,
-                 "matches no target and no ignore entry: SGLang stops when it builds this layer (here only for "
+                 "matches no target and no ignore entry: SGLang stops when it builds this layer "
+                 "(here only for "
                  "speculative decoding); add its full name to ignore");
     else if (v->config.ct)
-        tmb_find(v, TMB_CHECK_UNLISTED, is_router(m) || m->role == TMB_ROLE_OTHER ? TMB_WARNING : TMB_ERROR, 2,
-                 m->name,
-                 "matches no target and no ignore entry: SGLang and TensorRT-LLM stop here; add its full "
+        tmb_find(v, TMB_CHECK_UNLISTED,
+                 is_router(m) || m->role == TMB_ROLE_OTHER ? TMB_WARNING : TMB_ERROR, 2, m->name,
+                 "matches no target and no ignore entry: SGLang and TensorRT-LLM stop here; add "
+                 "its full "
                  "name to ignore");
 }
 
 /* Left-overs of a quantization tool beside a Linear. */
 static void check_bare(tmb_verifier *v, const tmb_module *m)
 {
-    static const char *const marks[] = {"amax", "quantizer", "observer", "zero_point", "qweight", "qzeros"};
+    static const char *const marks[] = {"amax",       "quantizer", "observer",
+                                        "zero_point", "qweight",   "qzeros"};
     const char *leaf = strrchr(m->name, '.');
     leaf = leaf ? leaf + 1 : m->name;
     tmb_ran(v, TMB_CHECK_TENSOR_UNKNOWN);
     bool odd = strstr(m->name, "_quantizer") != NULL;
-    for (size_t i = 0; i < COUNT(marks); i++) odd |= strstr(leaf, marks[i]) != NULL;
+    for (size_t i = 0; i < COUNT(marks); i++)
+        odd |= strstr(leaf, marks[i]) != NULL;
     if (!odd && strstr(leaf, "scale") && m->parent) {
         uint32_t i = tmb_nameset_find_n(&v->by_name, m->name, m->parent);
         odd = i != TMB_NO_NAME && v->modules[i].linear;
     }
     if (odd)
         tmb_find(v, TMB_CHECK_TENSOR_UNKNOWN, TMB_ERROR, 0, m->name,
-                 "no loader knows this tensor, a left-over of calibration: vLLM stops at it, SGLang ignores "
+                 "no loader knows this tensor, a left-over of calibration: vLLM stops at it, "
+                 "SGLang ignores "
                  "it; remove it");
 }
 

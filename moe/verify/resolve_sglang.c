@@ -1,10 +1,11 @@
 /* resolve_sglang.c - what SGLang makes of a layer.
  *
  * ModelOpt: is_layer_skipped (an entry that is a run of whole dotted parts of the name) and
- * is_layer_excluded (fullmatch of the name or of any one part; four MLA leaves by substring); then exact
- * key, packed shards, first key below.  compressed-tensors: ignore by name or dotted end; a layer
- * without a target is an exception; experts are asked for as EXPERTS.0.gate_proj and so on.
- * (sglang/srt/layers/quantization: utils.py, modelopt_quant.py, compressed_tensors/utils.py, 0.5.23.) */
+ * is_layer_excluded (fullmatch of the name or of any one part; four MLA leaves by substring); then
+ * exact key, packed shards, first key below.  compressed-tensors: ignore by name or dotted end; a
+ * layer without a target is an exception; experts are asked for as EXPERTS.0.gate_proj and so on.
+ * (sglang/srt/layers/quantization: utils.py, modelopt_quant.py, compressed_tensors/utils.py,
+ * 0.5.23.) */
 #include "config.h"
 #include "moe/verify/verify_internal.h"
 
@@ -14,7 +15,8 @@
 /* Classes with a packed_modules_mapping of their own find a fused layer by its shards. */
 bool tmb_sglang_packs(const tmb_model *model, const char *leaf)
 {
-    static const char *const types[] = {"qwen3_moe", "minimax_m2", "qwen3_next", "llama4_text", "qwen3_5_moe"};
+    static const char *const types[] = {"qwen3_moe", "minimax_m2", "qwen3_next", "llama4_text",
+                                        "qwen3_5_moe"};
     static const char *const mla[] = {"deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(model->model_type, types[i]) == 0) return true;
@@ -60,7 +62,8 @@ static const char *full_or_part(const tmb_mo_config *mo, const char *name)
     }
     for (const char *part = name; part;) {
         const char *dot = strchrnul(part, '.');
-        if (tmb_nameset_find_n(&mo->exclude, part, (size_t)(dot - part)) != TMB_NO_NAME) return part;
+        if (tmb_nameset_find_n(&mo->exclude, part, (size_t)(dot - part)) != TMB_NO_NAME)
+            return part;
         part = *dot ? dot + 1 : NULL;
     }
     return tmb_nameset_find(&mo->exclude, name) != TMB_NO_NAME ? name : NULL;
@@ -73,12 +76,14 @@ static const char *mla_leaf(const tmb_mo_config *mo, const char *name)
     for (size_t k = 0; k < sizeof leaves / sizeof *leaves; k++) {
         if (!strstr(leaf_of(name), leaves[k])) continue;
         for (uint32_t i = 0; i < mo->exclude.n; i++)
-            if (strcmp(leaf_of(mo->exclude.items[i].text), leaves[k]) == 0) return mo->exclude.items[i].text;
+            if (strcmp(leaf_of(mo->exclude.items[i].text), leaves[k]) == 0)
+                return mo->exclude.items[i].text;
     }
     return NULL;
 }
 
-static const char *sglang_excluded(const tmb_verifier *v, const tmb_engine_layer *l, const char **refused)
+static const char *sglang_excluded(const tmb_verifier *v, const tmb_engine_layer *l,
+                                   const char **refused)
 {
     const tmb_mo_config *mo = v->config.mo;
     const char *entry = full_or_part(mo, l->name);
@@ -89,13 +94,17 @@ static const char *sglang_excluded(const tmb_verifier *v, const tmb_engine_layer
         const char *by = part_run(&mo->exclude, v->modules[l->modules[i]].name);
         if (by) skipped++, entry = by;
     }
-    if (skipped && skipped < l->n) *refused = "some shards of the fused layer are excluded and some are not";
+    if (skipped && skipped < l->n)
+        *refused = "some shards of the fused layer are excluded and some are not";
     return skipped == l->n ? entry : NULL;
 }
 
 static const tmb_scheme *loadable(const tmb_scheme *s)
 {
-    return s && (s->kind == TMB_VK_FP8_CHANNEL || s->kind == TMB_VK_OTHER || s->kind == TMB_VK_MXFP4) ? NULL : s;
+    return s && (s->kind == TMB_VK_FP8_CHANNEL || s->kind == TMB_VK_OTHER ||
+                 s->kind == TMB_VK_MXFP4)
+               ? NULL
+               : s;
 }
 
 tmb_answer tmb_sglang_modelopt(const tmb_verifier *v, const tmb_engine_layer *l)
@@ -140,7 +149,8 @@ static tmb_answer ask_ct(const tmb_verifier *v, const tmb_engine_layer *l, const
     tmb_answer a = {0};
     bool packs = !l->experts && l->n > 1 && tmb_sglang_packs(v->model, leaf_of(l->name));
     uint32_t skipped = 0;
-    for (uint32_t i = 0; packs && i < l->n; i++) skipped += ct_ignored(ct, v->modules[l->modules[i]].name);
+    for (uint32_t i = 0; packs && i < l->n; i++)
+        skipped += ct_ignored(ct, v->modules[l->modules[i]].name);
     if (packs ? skipped == l->n : ct_ignored(ct, name)) {
         a.excluded_by = name;
         return a;

@@ -1,5 +1,5 @@
-/* resolve_trt.c - what TensorRT-LLM makes of a layer: exact keys of hf_quant_config.json, a fused layer by
- * its first shard, experts by any key that contains their name.  From its source
+/* resolve_trt.c - what TensorRT-LLM makes of a layer: exact keys of hf_quant_config.json, a fused
+ * layer by its first shard, experts by any key that contains their name.  From its source
  * (tensorrt_llm/_torch/model_config.py, apply_layerwise_quant_config); it was not run. */
 #include "config.h"
 #include "moe/verify/verify_internal.h"

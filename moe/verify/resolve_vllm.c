@@ -1,9 +1,9 @@
 /* resolve_vllm.c - what vLLM makes of a layer.
  *
- * ModelOpt: is_layer_excluded (exact or all shards; substring; fnmatch), then _resolve_quant_algo (exact;
- * packed shards; first key below; for experts, first key below the parent).
- * compressed-tensors: should_ignore_layer, then find_matched_target (name; all shards; class); experts are
- * asked for under the pseudo names EXPERTS.0.PROJECTION.
+ * ModelOpt: is_layer_excluded (exact or all shards; substring; fnmatch), then _resolve_quant_algo
+ * (exact; packed shards; first key below; for experts, first key below the parent).
+ * compressed-tensors: should_ignore_layer, then find_matched_target (name; all shards; class);
+ * experts are asked for under the pseudo names EXPERTS.0.PROJECTION.
  * (vllm/model_executor/layers/quantization/modelopt.py, compressed_tensors/utils.py, 0.33.0.) */
 #include "config.h"
 #include "moe/verify/verify_internal.h"
@@ -23,7 +23,8 @@ static bool exact_or_shards(const tmb_verifier *v, const tmb_engine_layer *l, co
     if (tmb_nameset_find(exclude, l->name) != TMB_NO_NAME) return true;
     if (l->experts || l->n < 2) return false;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < l->n; i++) n += tmb_nameset_find(exclude, module_name(v, l, i)) != TMB_NO_NAME;
+    for (uint32_t i = 0; i < l->n; i++)
+        n += tmb_nameset_find(exclude, module_name(v, l, i)) != TMB_NO_NAME;
     if (n && n < l->n) *refused = "some shards of the fused layer are excluded and some are not";
     return n == l->n;
 }
@@ -36,7 +37,8 @@ static const char *excluded_wide(const tmb_mo_config *mo, const char *name)
     return entry;
 }
 
-static const tmb_scheme *find_layer(const tmb_verifier *v, const tmb_engine_layer *l, const char **refused)
+static const tmb_scheme *find_layer(const tmb_verifier *v, const tmb_engine_layer *l,
+                                    const char **refused)
 {
     const tmb_mo_config *mo = v->config.mo;
     const tmb_scheme *found = NULL;
@@ -104,7 +106,8 @@ static tmb_answer ask_ct(const tmb_verifier *v, const tmb_engine_layer *l, const
     tmb_answer a = {0};
     bool fused = !l->experts && l->n > 1;
     uint32_t skipped = 0;
-    for (uint32_t i = 0; fused && i < l->n; i++) skipped += ct_ignored(ct, module_name(v, l, i));
+    for (uint32_t i = 0; fused && i < l->n; i++)
+        skipped += ct_ignored(ct, module_name(v, l, i));
     if (fused && skipped && skipped < l->n) {
         a.refused = "some shards of the fused layer are ignored and some are not";
         return a;

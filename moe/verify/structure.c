@@ -1,6 +1,7 @@
 /* structure.c - is the model whole: layers, experts, their projections, routers, names.
  *
- * A missing tensor is what loaders forgive most easily: the parameter keeps whatever was in memory. */
+ * A missing tensor is what loaders forgive most easily: the parameter keeps whatever was in memory.
+ */
 #include "config.h"
 #include "moe/verify/verify_internal.h"
 
@@ -57,7 +58,8 @@ static bool find_runs(tmb_structure *s)
     for (uint32_t i = 0; i < v->n_modules; i++) {
         const tmb_module *m = &v->modules[i];
         if (m->expert < 0 || m->role == TMB_ROLE_VISION) continue;
-        if (!previous || !same_parent(previous, m)) s->runs[s->n_runs++] = (tmb_layer_run){.first = i};
+        if (!previous || !same_parent(previous, m))
+            s->runs[s->n_runs++] = (tmb_layer_run){.first = i};
         tmb_layer_run *run = &s->runs[s->n_runs - 1];
         run->last = i + 1;
         run->leaves |= leaf_bit(s, m);
@@ -76,27 +78,30 @@ static uint32_t expected_leaves(const tmb_structure *s, const tmb_layer_run *run
     return all;
 }
 
-static void report_expert(tmb_structure *s, const tmb_layer_run *run, int32_t e, uint32_t have, uint32_t want,
-                          int32_t expected)
+static void report_expert(tmb_structure *s, const tmb_layer_run *run, int32_t e, uint32_t have,
+                          uint32_t want, int32_t expected)
 {
     const tmb_module *m = &s->v->modules[run->first];
     char where[512];
     snprintf(where, sizeof where, "%.*s.%d", (int)m->parent, m->name, e);
     if (e >= expected)
         tmb_find(s->v, TMB_CHECK_EXPERT_EXTRA, TMB_ERROR, 0, where,
-                 "an expert of this number is stored, but config.json has only %d in a layer: vLLM and SGLang "
+                 "an expert of this number is stored, but config.json has only %d in a layer: vLLM "
+                 "and SGLang "
                  "skip it in silence; it was renumbered, or config.json is another model's",
                  expected);
     else if (!have)
         tmb_find(s->v, TMB_CHECK_EXPERT_MISSING, TMB_ERROR, 0, where,
-                 "the expert is missing (a layer has %d): vLLM and SGLang leave its weights uninitialised and "
+                 "the expert is missing (a layer has %d): vLLM and SGLang leave its weights "
+                 "uninitialised and "
                  "say nothing; quantize the layer again",
                  expected);
     else
         for (uint32_t i = 0; i < s->n_leaves; i++)
             if ((want & ~have) >> i & 1)
                 tmb_find(s->v, TMB_CHECK_EXPERT_INCOMPLETE, TMB_ERROR, i, where,
-                         "the expert has no %s: vLLM and SGLang leave it uninitialised and say nothing; quantize "
+                         "the expert has no %s: vLLM and SGLang leave it uninitialised and say "
+                         "nothing; quantize "
                          "the layer again",
                          s->leaf[i]);
 }
@@ -121,11 +126,12 @@ static void check_run(tmb_structure *s, const tmb_layer_run *run)
         have[m->expert] |= leaf_bit(s, m);
         if (!first) first = m;
         if (!m->linear || tmb_same_scheme(m->meant, first->meant)) continue;
-        TMB_FIND_MODULE(v, m, TMB_CHECK_MIXED_EXPERTS, TMB_ERROR, 0,
-                        "experts of one layer have several formats (%s and %s): engines build one kernel for a "
-                        "layer and read the others' codes with it; give the whole layer one format",
-                        first->meant ? first->meant->name : "unquantized",
-                        m->meant ? m->meant->name : "unquantized");
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_MIXED_EXPERTS, TMB_ERROR, 0,
+            "experts of one layer have several formats (%s and %s): engines build one kernel for a "
+            "layer and read the others' codes with it; give the whole layer one format",
+            first->meant ? first->meant->name : "unquantized",
+            m->meant ? m->meant->name : "unquantized");
     }
     for (int32_t e = 0; e < n; e++)
         if ((have[e] & want) != want || e >= expected)
@@ -148,7 +154,8 @@ static const tmb_module *typical(const tmb_structure *s, const tmb_layer_run *ru
 }
 
 static const char odd_shape[] =
-    "the weight is [%llu, %llu], its place in the model wants [%llu, %llu]: it was stored transposed or "
+    "the weight is [%llu, %llu], its place in the model wants [%llu, %llu]: it was stored "
+    "transposed or "
     "unpacked, and loaders refuse it or fill it with what fits; quantize the layer again";
 
 static void check_shapes(tmb_structure *s, const tmb_layer_run *run)
@@ -164,16 +171,18 @@ static void check_shapes(tmb_structure *s, const tmb_layer_run *run)
         if (best->proj == TMB_PROJ_DOWN) down = best;
         for (uint32_t i = run->first; i < run->last; i++) {
             tmb_module *m = &v->modules[i];
-            if (m->expert < 0 || m->damaged || !m->out || strcmp(leaf_of(m), s->leaf[k]) != 0) continue;
+            if (m->expert < 0 || m->damaged || !m->out || strcmp(leaf_of(m), s->leaf[k]) != 0)
+                continue;
             if (m->out != best->out || m->in != best->in)
-                TMB_FIND_MODULE(v, m, TMB_CHECK_WEIGHT_SHAPE, TMB_ERROR, 0, odd_shape, (unsigned long long)m->out,
-                                (unsigned long long)m->in, (unsigned long long)best->out,
-                                (unsigned long long)best->in);
+                TMB_FIND_MODULE(v, m, TMB_CHECK_WEIGHT_SHAPE, TMB_ERROR, 0, odd_shape,
+                                (unsigned long long)m->out, (unsigned long long)m->in,
+                                (unsigned long long)best->out, (unsigned long long)best->in);
         }
     }
     if (gate && down && (gate->out != down->in || gate->in != down->out))
-        tmb_find(v, TMB_CHECK_WEIGHT_SHAPE, TMB_ERROR, 1, down->name, odd_shape, (unsigned long long)down->out,
-                 (unsigned long long)down->in, (unsigned long long)gate->in, (unsigned long long)gate->out);
+        tmb_find(v, TMB_CHECK_WEIGHT_SHAPE, TMB_ERROR, 1, down->name, odd_shape,
+                 (unsigned long long)down->out, (unsigned long long)down->in,
+                 (unsigned long long)gate->in, (unsigned long long)gate->out);
 }
 
 /* Outside the experts only a clear transposition is told: hidden on the wrong side. */
@@ -185,14 +194,17 @@ static void check_hidden(tmb_structure *s)
     uint64_t hidden = size > 0 ? (uint64_t)size : 0;
     for (uint32_t i = 0; hidden && i < v->n_modules; i++) {
         tmb_module *m = &v->modules[i];
-        bool known = m->role == TMB_ROLE_ATTENTION || m->role == TMB_ROLE_DENSE_MLP || m->role == TMB_ROLE_SHARED_EXPERT;
+        bool known = m->role == TMB_ROLE_ATTENTION || m->role == TMB_ROLE_DENSE_MLP ||
+                     m->role == TMB_ROLE_SHARED_EXPERT;
         if (!known || m->expert >= 0 || m->damaged || !m->out || m->out == m->in) continue;
         bool into = m->proj == TMB_PROJ_DOWN || m->proj == TMB_PROJ_O;
         bool from = m->proj == TMB_PROJ_GATE || m->proj == TMB_PROJ_UP || m->proj == TMB_PROJ_Q ||
                     m->proj == TMB_PROJ_K || m->proj == TMB_PROJ_V;
-        if ((into && m->out != hidden && m->in == hidden) || (from && m->in != hidden && m->out == hidden))
-            TMB_FIND_MODULE(v, m, TMB_CHECK_WEIGHT_SHAPE, TMB_ERROR, 0, odd_shape, (unsigned long long)m->out,
-                            (unsigned long long)m->in, (unsigned long long)m->in, (unsigned long long)m->out);
+        if ((into && m->out != hidden && m->in == hidden) ||
+            (from && m->in != hidden && m->out == hidden))
+            TMB_FIND_MODULE(v, m, TMB_CHECK_WEIGHT_SHAPE, TMB_ERROR, 0, odd_shape,
+                            (unsigned long long)m->out, (unsigned long long)m->in,
+                            (unsigned long long)m->in, (unsigned long long)m->out);
     }
 }
 
@@ -220,7 +232,8 @@ static void check_router(tmb_structure *s, const tmb_module *expert)
     char where[512];
     snprintf(where, sizeof where, "%.*s", (int)n, expert->name);
     tmb_find(v, TMB_CHECK_ROUTER_MISSING, v->model->guessed ? TMB_WARNING : TMB_ERROR, 0, where,
-             "this MoE block has experts but no router weight: vLLM and SGLang leave it uninitialised and route "
+             "this MoE block has experts but no router weight: vLLM and SGLang leave it "
+             "uninitialised and route "
              "at random; copy it from the source");
 }
 
@@ -235,13 +248,16 @@ static void check_stacks(tmb_structure *s)
         tmb_ran(v, TMB_CHECK_FUSED_NAMES);
         bool native = m->part[TMB_VP_BLOCKS] != TMB_NO_TENSOR;
         const tmb_tensor *w = tmb_module_part(v, m, TMB_VP_WEIGHT);
-        bool codes = !native && ((w && !tmb_is_plain((tmb_dtype)w->dtype)) || m->part[TMB_VP_SCALE] != TMB_NO_TENSOR);
+        bool codes = !native && ((w && !tmb_is_plain((tmb_dtype)w->dtype)) ||
+                                 m->part[TMB_VP_SCALE] != TMB_NO_TENSOR);
         bool split = codes && !(v->model->arch->quirks & TMB_QUIRK_STACKED_OUTPUT);
         if (own && !split) continue;
         bool certain = !v->model->guessed || s->n_runs || split;
-        TMB_FIND_MODULE(v, m, TMB_CHECK_FUSED_NAMES, certain ? TMB_ERROR : TMB_WARNING, 0,
-                        "experts are stored under their in-memory (fused) name: vLLM finds no parameter for it and "
-                        "SGLang skips it in silence; write experts.N.gate_proj, up_proj and down_proj");
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_FUSED_NAMES, certain ? TMB_ERROR : TMB_WARNING, 0,
+            "experts are stored under their in-memory (fused) name: vLLM finds no parameter for it "
+            "and "
+            "SGLang skips it in silence; write experts.N.gate_proj, up_proj and down_proj");
     }
 }
 
@@ -268,7 +284,8 @@ static void check_layers(tmb_structure *s, size_t n_layers)
         char where[64];
         snprintf(where, sizeof where, "layer %zu", l);
         tmb_find(v, TMB_CHECK_LAYER_MISSING, TMB_ERROR, 0, where,
-                 "config.json has %zu layers, this one has no tensor: engines leave it uninitialised; a shard is "
+                 "config.json has %zu layers, this one has no tensor: engines leave it "
+                 "uninitialised; a shard is "
                  "missing or config.json is another model's",
                  n_layers);
     }
@@ -283,11 +300,13 @@ static void check_names(tmb_structure *s)
         const tmb_module *m = &v->modules[i];
         if (m->expert < 0 || !m->linear || m->role == TMB_ROLE_VISION) continue;
         bool known = m->unit && (m->unit->role == TMB_ROLE_EXPERT || m->unit->role == TMB_ROLE_MTP);
-        /* llm-compressor's spelling of Mixtral: the block's old name with the new projections' names. */
+        /* llm-compressor's spelling of Mixtral: the block's old name with the new projections'
+         * names. */
         bool mongrel = strstr(m->name, ".block_sparse_moe.experts.") && strstr(leaf_of(m), "_proj");
         if (known && !mongrel) continue;
         tmb_find(v, TMB_CHECK_EXPERT_NAMES, TMB_WARNING, 0, m->name,
-                 "%s has no expert of this name: engines look for the names of the original checkpoint and do not "
+                 "%s has no expert of this name: engines look for the names of the original "
+                 "checkpoint and do not "
                  "find these; rename them as in the source",
                  v->model->model_type);
     }

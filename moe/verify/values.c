@@ -39,8 +39,8 @@ static bool decodable(tmb_dtype d)
     return d == TMB_F32 || d == TMB_F16 || d == TMB_BF16 || d == TMB_F8_E4M3 || d == TMB_F8_E8M0;
 }
 
-static tmb_status scan_tensor(const tmb_verifier *v, tmb_scan *scan, const tmb_tensor *t, tmb_dtype as,
-                              tmb_stats *s, tmb_err *err)
+static tmb_status scan_tensor(const tmb_verifier *v, tmb_scan *scan, const tmb_tensor *t,
+                              tmb_dtype as, tmb_stats *s, tmb_err *err)
 {
     *s = (tmb_stats){.max = -FLT_MAX, .last = NAN};
     size_t width = tmb_dtype_bits(as) / 8;
@@ -128,30 +128,35 @@ static void report_bad(tmb_verifier *v, tmb_module *m, tmb_vpart p)
         bool codes = p == TMB_VP_WEIGHT && tmb_module_part(v, m, p)->dtype == TMB_F8_E4M3;
         if (codes)
             TMB_FIND_MODULE(v, m, TMB_CHECK_CODE_NAN, TMB_ERROR, 0,
-                            "the weight holds the code of NaN (0x7F or 0xFF): every engine computes NaN for the "
+                            "the weight holds the code of NaN (0x7F or 0xFF): every engine "
+                            "computes NaN for the "
                             "whole row; quantize this layer again");
         else
-            TMB_FIND_MODULE(v, m, TMB_CHECK_VALUE_NAN, TMB_ERROR, p,
-                            "%s holds NaN or infinity: every engine's output becomes NaN; take the tensor from "
-                            "the source again",
-                            *name ? name : "the tensor");
+            TMB_FIND_MODULE(
+                v, m, TMB_CHECK_VALUE_NAN, TMB_ERROR, p,
+                "%s holds NaN or infinity: every engine's output becomes NaN; take the tensor from "
+                "the source again",
+                *name ? name : "the tensor");
         return;
     }
     if (m->bad[p] & TMB_BAD_NAN)
-        TMB_FIND_MODULE(v, m, TMB_CHECK_SCALE_NAN, TMB_ERROR, p,
-                        "%s holds NaN or infinity: vLLM and SGLang load it in silence and compute NaN; "
-                        "quantize this layer again",
-                        name);
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_SCALE_NAN, TMB_ERROR, p,
+            "%s holds NaN or infinity: vLLM and SGLang load it in silence and compute NaN; "
+            "quantize this layer again",
+            name);
     if (m->bad[p] & TMB_BAD_ZERO)
-        TMB_FIND_MODULE(v, m, TMB_CHECK_SCALE_ZERO, TMB_ERROR, p,
-                        "%s holds zero: vLLM and SGLang load it in silence, its weights become 0 or its "
-                        "activations are divided by 0; quantize this layer again",
-                        name);
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_SCALE_ZERO, TMB_ERROR, p,
+            "%s holds zero: vLLM and SGLang load it in silence, its weights become 0 or its "
+            "activations are divided by 0; quantize this layer again",
+            name);
     if (m->bad[p] & TMB_BAD_NEGATIVE)
-        TMB_FIND_MODULE(v, m, TMB_CHECK_SCALE_NEGATIVE, TMB_ERROR, p,
-                        "%s holds negative numbers: vLLM and SGLang load it in silence and flip signs; "
-                        "quantize this layer again",
-                        name);
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_SCALE_NEGATIVE, TMB_ERROR, p,
+            "%s holds negative numbers: vLLM and SGLang load it in silence and flip signs; "
+            "quantize this layer again",
+            name);
 }
 
 /* The largest weight that codes and scales can mean. */
@@ -185,21 +190,24 @@ static void check_size(tmb_verifier *v, tmb_module *m)
     bool ct = m->meant->layout == TMB_VL_CT;
     tmb_ran(v, TMB_CHECK_SCALE_INVERTED);
     if (weight > 1e4 && isfinite(weight))
-        TMB_FIND_MODULE(v, m, TMB_CHECK_SCALE_INVERTED, TMB_ERROR, 0,
-                        "its scales decode to weights up to %.3g: the %s was written the wrong way round "
-                        "(%s), which vLLM and SGLang load in silence; store its reciprocal",
-                        weight, ct ? "global scale" : "weight_scale",
-                        ct ? "it is a divisor here, 2688 / amax" : "it is a factor here, amax / 2688");
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_SCALE_INVERTED, TMB_ERROR, 0,
+            "its scales decode to weights up to %.3g: the %s was written the wrong way round "
+            "(%s), which vLLM and SGLang load in silence; store its reciprocal",
+            weight, ct ? "global scale" : "weight_scale",
+            ct ? "it is a divisor here, 2688 / amax" : "it is a factor here, amax / 2688");
     if (weight < 1e-7 && weight >= 0)
-        TMB_FIND_MODULE(v, m, TMB_CHECK_SCALE_TINY, TMB_WARNING, 0,
-                        "its scales decode to weights of at most %.3g: the layer does nothing, or its global "
-                        "scale was written the wrong way round; compare it with the source",
-                        weight);
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_SCALE_TINY, TMB_WARNING, 0,
+            "its scales decode to weights of at most %.3g: the layer does nothing, or its global "
+            "scale was written the wrong way round; compare it with the source",
+            weight);
     if (input > 3e5 && isfinite(input))
-        TMB_FIND_MODULE(v, m, TMB_CHECK_SCALE_INVERTED, TMB_ERROR, 1,
-                        "its input scale stands for activations up to %.3g: it was written the wrong way round "
-                        "(%s), which vLLM and SGLang load in silence; store its reciprocal",
-                        input, ct ? "a divisor here, 2688 / amax" : "a factor here, amax / 2688");
+        TMB_FIND_MODULE(
+            v, m, TMB_CHECK_SCALE_INVERTED, TMB_ERROR, 1,
+            "its input scale stands for activations up to %.3g: it was written the wrong way round "
+            "(%s), which vLLM and SGLang load in silence; store its reciprocal",
+            input, ct ? "a divisor here, 2688 / amax" : "a factor here, amax / 2688");
 }
 
 bool tmb_stopped(const tmb_verifier *v)
@@ -214,8 +222,12 @@ void tmb_tick(tmb_verifier *v, uint64_t bytes, const char *name)
         v->done_bytes += bytes;
         v->done_units++;
         if (v->options->watch.progress) {
-            tmb_progress p = {.phase = "verify", .done_bytes = v->done_bytes, .total_bytes = v->total_bytes,
-                              .done_units = v->done_units, .total_units = v->total_units, .current = name};
+            tmb_progress p = {.phase = "verify",
+                              .done_bytes = v->done_bytes,
+                              .total_bytes = v->total_bytes,
+                              .done_units = v->done_units,
+                              .total_units = v->total_units,
+                              .current = name};
             v->options->watch.progress(v->options->watch.ctx, &p);
         }
     }

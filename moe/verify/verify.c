@@ -1,7 +1,7 @@
 /* verify.c - the order of the checks.
  *
- * Names and configuration first, then what is stored, then numbers, then what engines make of it; each
- * step leaves in the modules what the next ones ask for. */
+ * Names and configuration first, then what is stored, then numbers, then what engines make of it;
+ * each step leaves in the modules what the next ones ask for. */
 #include "config.h"
 #include "moe/verify/verify_internal.h"
 
@@ -58,8 +58,8 @@ static tmb_status run(tmb_verifier *v, tmb_err *err)
     return TMB_OK;
 }
 
-tmb_status tmb_verify(tmb_verify_report **out, const tmb_model *model, const tmb_verify_options *options,
-                      tmb_err *err)
+tmb_status tmb_verify(tmb_verify_report **out, const tmb_model *model,
+                      const tmb_verify_options *options, tmb_err *err)
 {
     *out = NULL;
     tmb_verify_report *report = calloc(1, sizeof *report);

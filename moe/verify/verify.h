@@ -15,10 +15,10 @@ typedef enum tmb_severity { TMB_NOTE, TMB_WARNING, TMB_ERROR } tmb_severity;
 
 typedef struct tmb_finding {
     tmb_severity severity;
-    const char *check;  /* "scale-zero", "gate-up-global", "ignore-substring" … stable words */
-    const char *where;  /* tensor, module, or config entry */
-    const char *text;   /* one sentence: what, who computes what wrongly, remedy */
-    uint32_t count;     /* how many of the same kind follow this first one; 1 alone */
+    const char *check; /* "scale-zero", "gate-up-global", "ignore-substring" … stable words */
+    const char *where; /* tensor, module, or config entry */
+    const char *text;  /* one sentence: what, who computes what wrongly, remedy */
+    uint32_t count;    /* how many of the same kind follow this first one; 1 alone */
 } tmb_finding;
 
 typedef struct tmb_verify_options {
@@ -44,8 +44,8 @@ typedef struct tmb_verify_worst {
 typedef struct tmb_verify_report {
     tmb_finding *findings;
     uint32_t n_findings, n_errors, n_warnings;
-    uint32_t n_checks; /* how many kinds of checks ran */
-    const char *layout; /* "modelopt", "compressed-tensors", "none" */
+    uint32_t n_checks;        /* how many kinds of checks ran */
+    const char *layout;       /* "modelopt", "compressed-tensors", "none" */
     tmb_verify_group *groups; /* with `against`: errors; without: counts only */
     uint32_t n_groups;
     tmb_verify_worst worst[10];

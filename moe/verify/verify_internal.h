@@ -1,9 +1,9 @@
 /* verify_internal.h - what the files of moe/verify share.
  *
- * The unit of this module is the *stored module*: everything in the files whose names differ only in
- * the last part ("weight", "weight_scale", "input_scale" …).  It is built from raw names, not from
- * tmb_model's units, because a damaged checkpoint is exactly one whose parts do not form a unit;
- * the model lends roles, fused groups and its architecture's quirks.
+ * The unit of this module is the *stored module*: everything in the files whose names differ only
+ * in the last part ("weight", "weight_scale", "input_scale" …).  It is built from raw names, not
+ * from tmb_model's units, because a damaged checkpoint is exactly one whose parts do not form a
+ * unit; the model lends roles, fused groups and its architecture's quirks.
  *
  * Three questions are asked of each module and held against one another: what does the
  * configuration mean (`meant`), what is stored (`part`), what will each engine make of it. */
@@ -128,7 +128,7 @@ typedef struct tmb_scheme {
     tmb_vkind kind;
     tmb_vlayout layout;
     tmb_act act;
-    unsigned group; /* columns of a block scale, for kinds that have one */
+    unsigned group;   /* columns of a block scale, for kinds that have one */
     const char *name; /* "NVFP4", "FP8", as the configuration or this file spells it */
 } tmb_scheme;
 
@@ -143,7 +143,7 @@ enum { TMB_BAD_ZERO = 1, TMB_BAD_NAN = 2, TMB_BAD_NEGATIVE = 4 };
 
 typedef struct tmb_module {
     const char *name;
-    const tmb_unit *unit; /* that the model made of it; NULL when none has this name */
+    const tmb_unit *unit;      /* that the model made of it; NULL when none has this name */
     uint32_t part[TMB_VPARTS]; /* tensor index or TMB_NO_TENSOR */
     uint8_t bad[TMB_VPARTS];   /* TMB_BAD_…, filled by the value scan */
     tmb_role role;
@@ -153,9 +153,9 @@ typedef struct tmb_module {
     bool linear, stacked;
     uint64_t out, in; /* of the weight as its own tensors tell it; 0 unknown */
     const tmb_scheme *meant;
-    const char *entry; /* of the configuration that decided; NULL for none */
-    bool listed;       /* some entry speaks of it, be it to exclude it */
-    bool damaged;      /* an error was found that already names it */
+    const char *entry;              /* of the configuration that decided; NULL for none */
+    bool listed;                    /* some entry speaks of it, be it to exclude it */
+    bool damaged;                   /* an error was found that already names it */
     float global, input, scale_max; /* from the scan; NaN when absent */
 } tmb_module;
 
@@ -181,7 +181,7 @@ typedef struct tmb_verifier {
     uint32_t n_modules;
     tmb_nameset by_name; /* module name -> index */
     tmb_verify_report *report;
-    tmb_arena scratch; /* dies with the run; what the report keeps is in report->arena */
+    tmb_arena scratch;  /* dies with the run; what the report keeps is in report->arena */
     const void **kinds; /* fold key of each finding */
     uint32_t room;
     uint64_t ran; /* bit set of tmb_check: the checks that had something to look at */
@@ -194,9 +194,10 @@ _Static_assert(TMB_CHECK_COUNT <= 64, "tmb_verifier.ran is one word");
 
 /* --- findings.c --- */
 
-/* Report; later ones with the same check, severity, format and kind only raise the count of the first. */
-void tmb_find(tmb_verifier *v, tmb_check check, tmb_severity severity, unsigned kind, const char *where,
-              const char *format, ...) __attribute__((format(printf, 6, 7)));
+/* Report; later ones with the same check, severity, format and kind only raise the count of the
+ * first. */
+void tmb_find(tmb_verifier *v, tmb_check check, tmb_severity severity, unsigned kind,
+              const char *where, const char *format, ...) __attribute__((format(printf, 6, 7)));
 /* The same, and mark the module so that general checks do not repeat what a special one said. */
 #define TMB_FIND_MODULE(v, m, check, severity, kind, ...)                                          \
     do {                                                                                           \
@@ -234,13 +235,13 @@ void tmb_vconfig_resolve(tmb_verifier *v);
 typedef struct tmb_mo_config {
     bool mixed;
     const tmb_scheme *uniform;
-    tmb_nameset exclude;        /* entries, value: index in the list */
-    const char **wild;        /* those with * ? [ */
+    tmb_nameset exclude; /* entries, value: index in the list */
+    const char **wild;   /* those with * ? [ */
     uint32_t n_wild;
-    tmb_nameset layers;         /* key -> index into algo */
+    tmb_nameset layers; /* key -> index into algo */
     const tmb_scheme **algo;
-    uint8_t *used;            /* of layers' keys */
-    tmb_nameset hf_layers;      /* the keys of hf_quant_config.json, for TensorRT-LLM */
+    uint8_t *used;         /* of layers' keys */
+    tmb_nameset hf_layers; /* the keys of hf_quant_config.json, for TensorRT-LLM */
     bool has_hf;
 } tmb_mo_config;
 tmb_status tmb_mo_load(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
@@ -251,10 +252,10 @@ void tmb_mo_unused(tmb_verifier *v);
 
 /* --- ct_scheme.c --- */
 typedef struct tmb_ct_rule {
-    const char *text; /* as written */
-    tmb_regex *re;    /* of "re:…" */
+    const char *text;         /* as written */
+    tmb_regex *re;            /* of "re:…" */
     const tmb_scheme *scheme; /* NULL: an ignore entry */
-    bool class_name;  /* "Linear" */
+    bool class_name;          /* "Linear" */
     uint8_t used;
 } tmb_ct_rule;
 typedef struct tmb_ct_config {
@@ -263,7 +264,7 @@ typedef struct tmb_ct_config {
     tmb_ct_rule *ignore;
     uint32_t n_ignore;
     tmb_nameset target_names, ignore_names; /* the exact ones -> index */
-    const uint32_t *sorted; /* regex targets, lexicographic */
+    const uint32_t *sorted;                 /* regex targets, lexicographic */
     uint32_t n_sorted;
     const uint32_t *ignore_res; /* regex or class entries of ignore */
     uint32_t n_ignore_res;

@@ -48,6 +48,7 @@ tmb_status tmb_count_groups(tmb_verifier *v, const tmb_sums *sums, tmb_err *err)
     if (!r->groups) return tmb_fail_memory(err, ROOM * sizeof *r->groups, "the report");
     for (uint32_t i = 0; i < v->model->n_units; i++) {
         const tmb_unit *u = &v->model->units[i];
+        if (tmb_is_kv_scale(u->name)) continue;
         tmb_verify_group *g = row_of(v, u->role, format_of(v, u), ROOM);
         if (!g) continue;
         g->units++;
@@ -64,6 +65,13 @@ tmb_status tmb_count_groups(tmb_verifier *v, const tmb_sums *sums, tmb_err *err)
     }
     qsort(r->groups, r->n_groups, sizeof *r->groups, by_role);
     return TMB_OK;
+}
+
+bool tmb_is_kv_scale(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 8 &&
+           (strcmp(name + n - 8, ".k_scale") == 0 || strcmp(name + n - 8, ".v_scale") == 0);
 }
 
 double tmb_decibel(const tmb_sums *s)

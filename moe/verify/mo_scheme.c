@@ -299,27 +299,44 @@ const tmb_scheme *tmb_mo_meant(const tmb_mo_config *mo, const tmb_module *m, con
     return NULL;
 }
 
+/* The name without what wrappers put in front: files, exporters and engines each have their own. */
+static const char *unwrapped(const char *name)
+{
+    static const char *const wraps[] = {"model.language_model.", "language_model.model.",
+                                        "language_model.", "model."};
+    for (size_t i = 0; i < sizeof wraps / sizeof *wraps; i++)
+        if (strncmp(name, wraps[i], strlen(wraps[i])) == 0) return name + strlen(wraps[i]);
+    return name;
+}
+
+/* Every name that engines may ask for. */
+static bool known_names(const tmb_verifier *v, tmb_nameset *names)
+{
+    bool good = true;
+    for (uint32_t i = 0; good && i < v->n_modules; i++)
+        if (v->modules[i].linear) good = tmb_nameset_add(names, unwrapped(v->modules[i].name), i);
+    for (uint32_t i = 0; good && i < v->model->n_fuses; i++)
+        for (int k = 0; good && k < 3 && v->model->fuses[i].alias[k]; k++)
+            good = tmb_nameset_add(names, unwrapped(v->model->fuses[i].alias[k]), i);
+    tmb_nameset_sort(names);
+    return good;
+}
+
 void tmb_mo_unused(tmb_verifier *v)
 {
     const tmb_mo_config *mo = v->config.mo;
+    tmb_nameset known = {0};
     tmb_ran(v, TMB_CHECK_CONFIG_UNUSED);
-    tmb_nameset aliases = {0};
-    for (uint32_t i = 0; i < v->model->n_fuses; i++)
-        for (int k = 0; k < 3; k++)
-            if (v->model->fuses[i].alias[k] &&
-                !tmb_nameset_add(&aliases, v->model->fuses[i].alias[k], i))
-                v->no_memory = true;
-    tmb_nameset_sort(&aliases);
+    if (!known_names(v, &known)) v->no_memory = true;
     for (uint32_t i = 0; i < mo->layers.n; i++) {
         const tmb_name *key = &mo->layers.items[i];
         size_t n = strlen(key->text);
         bool experts = n > 8 && strcmp(key->text + n - 8, ".experts") == 0;
-        if (mo->used[key->value] || tmb_nameset_find(&aliases, key->text) != TMB_NO_NAME || experts)
-            continue;
+        if (mo->used[key->value] || experts) continue;
+        if (tmb_nameset_find(&known, unwrapped(key->text)) != TMB_NO_NAME) continue;
         tmb_find(v, TMB_CHECK_CONFIG_UNUSED, TMB_WARNING, 0, key->text,
                  "quantized_layers names a module that is not in the files and is no fused layer's "
-                 "name: "
-                 "it decides nothing, or was meant for another; mend or remove it");
+                 "name: it decides nothing, or was meant for another; mend or remove it");
     }
-    tmb_nameset_free(&aliases);
+    tmb_nameset_free(&known);
 }

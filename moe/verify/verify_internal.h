@@ -323,6 +323,7 @@ bool tmb_sglang_packs(const tmb_model *model, const char *leaf);
 /* --- groups.c, compare.c, files.c --- */
 double tmb_decibel(const tmb_sums *s); /* 10 log10(signal / noise) */
 double tmb_cosine(const tmb_sums *s);
+bool tmb_is_kv_scale(const char *name); /* a tensor, not a module */
 /* sums [n_units] or NULL. */
 tmb_status tmb_count_groups(tmb_verifier *v, const tmb_sums *sums, tmb_err *err) TMB_CHECKED;
 void tmb_count_worst(tmb_verifier *v, const tmb_sums *sums);

@@ -9,6 +9,7 @@ check_PROGRAMS +=           \
 	tests/test_ops            \
 	tests/test_recipe         \
 	tests/test_shipped        \
+	tests/test_verify         \
 	tests/test_w4a16
 dist_check_SCRIPTS +=       \
 	tests/layers.test

@@ -6,13 +6,15 @@ check_PROGRAMS +=           \
 	tests/test_base           \
 	tests/test_formats        \
 	tests/test_golden         \
+	tests/test_malformed      \
 	tests/test_ops            \
 	tests/test_recipe         \
 	tests/test_shipped        \
 	tests/test_verify         \
 	tests/test_w4a16
 dist_check_SCRIPTS +=       \
-	tests/layers.test
+	tests/layers.test       \
+	tests/malformed.test
 EXTRA_DIST += tests/job.h tests/mini_model.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
@@ -24,6 +26,13 @@ EXTRA_PROGRAMS =            \
 	tests/bench_header      \
 	tests/bench_ops
 CLEANFILES += $(EXTRA_PROGRAMS)
+
+tests_test_malformed_SOURCES = tests/test_malformed.c \
+	tests/malformed/checkpoints/cases.h          \
+	tests/malformed/checkpoints/folder_cases.c   \
+	tests/malformed/checkpoints/grammar_cases.c  \
+	tests/malformed/checkpoints/header_cases.c   \
+	tests/malformed/checkpoints/index_cases.c
 
 LDADD = $(tombac_libs)
 

@@ -43,12 +43,11 @@ static tmb_status fail_parse(tmb_err *err, const char *name, const json_error_t 
         break;
     }
     const char *near = strstr(e->text, "near '");
-    int shown = near ? (int)strcspn(near + 6, "\n") : 0;
-    if (shown > 0 && near[6 + shown - 1] == '\'') shown--;
+    size_t shown = near ? strlen(near += 6) : 0; /* and its closing quote */
     if (shown > 40) shown = 40;
-    if (shown > 0)
-        return tmb_fail(err, TMB_EDATA, "%s: line %d: %s, near %.*s; correct it or fetch it again",
-                        name, e->line, what, shown, near + 6);
+    if (shown > 1)
+        return tmb_fail(err, TMB_EDATA, "%s: line %d: %s, near '%.*s'; correct it or fetch it again", name,
+                        e->line, what, (int)shown - 1, near);
     return tmb_fail(err, TMB_EDATA, "%s: line %d: %s; correct it or fetch it again", name, e->line, what);
 }
 

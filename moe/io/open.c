@@ -37,10 +37,12 @@ static int open_linked(int dirfd, const char *name)
     if (n < 0) return -1;
     target[n] = 0;
     if (is_base_name(target)) return openat(dirfd, target, FLAGS);
-    errno = ELOOP;
-    if (strncmp(target, blobs, sizeof blobs - 1) != 0 || target[sizeof blobs - 1] != '/') return -1;
     const char *blob = target + sizeof blobs;
-    if (!is_base_name(blob) || !in_snapshots(dirfd)) return -1;
+    if (strncmp(target, blobs, sizeof blobs - 1) != 0 || target[sizeof blobs - 1] != '/' ||
+        !is_base_name(blob) || !in_snapshots(dirfd)) {
+        errno = ELOOP;
+        return -1;
+    }
     int cache = openat(dirfd, blobs, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (cache < 0) return -1;
     int fd = openat(cache, blob, FLAGS);

@@ -140,7 +140,65 @@ static void config_lost(job *j)
     j->e->hf = NULL;
 }
 
+/* FP8 parts of a Linear that the base does not have. */
+static void add_fp8(job *j, const char *module, uint64_t out, uint64_t in)
+{
+    edit_tensor *t = edit_add(j->e, name(j, module, "weight"), TMB_F8_E4M3, 2, out, in, 0);
+    memset(t->data, 0x30, t->bytes);
+    set_f32(edit_add(j->e, name(j, module, "weight_scale"), TMB_F32, 0, 0, 0, 0), 0.01f);
+    set_f32(edit_add(j->e, name(j, module, "input_scale"), TMB_F32, 0, 0, 0, 0), 0.01f);
+}
+/* The router's full name is a substring of the fused name of a dense MLP beside it. */
+static void exclude_gate(job *j)
+{
+    add_fp8(j, L0 "mlp.gate_proj.", 128, 64);
+    add_fp8(j, L0 "mlp.up_proj.", 128, 64);
+    set_layer(j, L0 "mlp.gate_proj", "FP8");
+    set_layer(j, L0 "mlp.up_proj", "FP8");
+    exclude(j, L0 "mlp.gate");
+}
+static void exclude_glob(job *j)
+{
+    exclude(j, "model.layers.1.self_attn.?_proj");
+}
+static void add_nvfp4(job *j, const char *module, uint64_t out, uint64_t in, float global)
+{
+    edit_drop_all(j->e, module);
+    edit_tensor *t = edit_add(j->e, name(j, module, "codes"), TMB_U8, 2, out, in / 2, 0);
+    memset(t->data, 0x35, t->bytes);
+    t = edit_add(j->e, name(j, module, "weight_scale"), TMB_F8_E4M3, 2, out, in / 16, 0);
+    memset(t->data, 0x60, t->bytes);
+    float stored = j->ct ? 1 / global : global;
+    set_f32(edit_add(j->e, name(j, module, "global"), TMB_F32, 1, 1, 0, 0), stored);
+    set_f32(edit_add(j->e, name(j, module, "input"), TMB_F32, 1, 1, 0, 0), 1);
+}
+static void fused_global(job *j)
+{
+    add_nvfp4(j, L0 "self_attn.q_proj.", 128, 64, 1e-4f);
+    add_nvfp4(j, L0 "self_attn.k_proj.", 64, 64, 2e-4f);
+    add_nvfp4(j, L0 "self_attn.v_proj.", 64, 64, 1e-4f);
+    if (!j->ct) {
+        set_layer(j, L0 "self_attn.q_proj", "NVFP4");
+        set_layer(j, L0 "self_attn.k_proj", "NVFP4");
+        set_layer(j, L0 "self_attn.v_proj", "NVFP4");
+        return;
+    }
+    retarget(j, "group_0", "re:.*layers\\.[12]\\.self_attn\\.(q_proj|k_proj|v_proj|o_proj)$");
+    retarget(j, "group_1",
+             "re:.*(layers\\.0\\.self_attn\\.[qkvo]_proj|experts\\.\\d+\\.(gate|up|down)_proj)$");
+}
+static void fused_input(job *j)
+{
+    fused_global(j);
+    set_f32(get(j, L0 "self_attn.q_proj.", "input"), 2);
+}
+
 static const damage_case cases[] = {
+    {"exclude-wide", "a router's name is part of gate_up_proj's", exclude_gate, 1},
+    {"stored-codes", "a glob excludes a layer's attention", exclude_glob, 1},
+    {"fused-global", "NVFP4 q, k, v have different global scales", fused_global, 3},
+    {"fused-input", "NVFP4 q, k, v have different input scales", fused_input, 2},
+
     {"expert-missing", "an expert is missing", expert_missing, 3},
     {"expert-extra", "an expert is renumbered", expert_renumbered, 3},
     {"expert-missing", "a renumbered expert leaves a hole", expert_renumbered, 3},

@@ -1,9 +1,12 @@
 /* test_verify.c - each damage that loaders accept in silence, done to checkpoints that ModelOpt and
  * llm-compressor wrote, is found under its word; the same checkpoints undamaged pass. */
 #include "config.h"
+#include "moe/io/files.h"
 #include "moe/verify/verify.h"
 #include "tests/damage_cases.h"
 #include "tests/tap.h"
+
+#include <fcntl.h>
 
 /* --- running ------------------------------------------------------------------------------------
  */
@@ -181,6 +184,56 @@ static void test_against(const char *base, const char *base_name, const char *so
     edit_free(&e);
 }
 
+/* --- checksums ----------------------------------------------------------------------------------
+ */
+
+static bool write_summary(const edit *e, const char *extra)
+{
+    char hex[TMB_SHA256_HEX] = "", path[512];
+    struct stat st;
+    tmb_err err = {0};
+    if (!edit_write(e, scratch)) return false;
+    snprintf(path, sizeof path, "%s/model.safetensors", scratch);
+    int fd = open(path, O_RDONLY);
+    bool good = fd >= 0 && fstat(fd, &st) == 0 && !tmb_sha256_file(fd, path, hex, &err);
+    if (fd >= 0) close(fd);
+    tmb_json *file = tmb_json_new_object(), *files = tmb_json_new_object(),
+             *all = tmb_json_new_object();
+    tmb_json_set(file, "bytes", tmb_json_new_integer(good ? st.st_size : 0));
+    tmb_json_set(file, "sha256", tmb_json_new_string(hex));
+    tmb_json_set(files, "model.safetensors", file);
+    if (extra) tmb_json_set(files, extra, tmb_json_copy(file));
+    tmb_json_set(all, "files", files);
+    good = good && edit_write_json(scratch, "tombac.json", all);
+    tmb_json_free(all);
+    return good;
+}
+
+static void expect(const char *word, const char *what, bool prepared)
+{
+    tmb_verify_report *r = prepared ? verify(scratch, NULL, 2) : NULL;
+    bool found = finding(r, word) != NULL;
+    ok(r && found == (*word != 0) && (found || r->n_errors == 0), "checksums: %s", what);
+    ok(r && r->files_known > 0 && r->files_checked == r->files_known,
+       "checksums: %s, all looked at", what);
+    tmb_verify_report_close(r);
+}
+
+static void test_checksums(const char *base)
+{
+    static edit e;
+    bool good = edit_load(&e, base);
+    expect("", "a file as it was written passes", good && write_summary(&e, NULL));
+    expect("file-missing", "a listed file is gone", good && write_summary(&e, "gone.json"));
+    expect("file-missing", "a name with a path", good && write_summary(&e, "../model.safetensors"));
+    good = good && write_summary(&e, NULL);
+    edit_find(&e, "model.norm.weight")->data[0] ^= 1;
+    expect("file-changed", "one bit differs", good && edit_write(&e, scratch));
+    edit_add(&e, "model.layers.0.self_attn.sinks", TMB_F32, 1, 4, 0, 0);
+    expect("file-changed", "a file has grown", good && edit_write(&e, scratch));
+    edit_free(&e);
+}
+
 int main(void)
 {
     static const struct {
@@ -212,6 +265,9 @@ int main(void)
         for (size_t i = 0; i < sizeof against / sizeof *against; i++)
             test_against(path, bases[b].name, source, &against[i], bases[b].ct);
     }
+    char path[512];
+    path_of(path, sizeof path, bases[0].path);
+    test_checksums(path);
     edit_remove_dir(scratch);
     return done();
 }

@@ -132,11 +132,12 @@ static bool has_floor(const tmb_unit *u)
                                  u->stored.group != 128);
 }
 
-/* A fused layer shares its largest member's scale, which moves where this one's values fall among
- * the codes: round with what is stored, unless that is no scale such a weight could share. */
+/* A fused layer, or a stack, shares its largest member's scale, which moves where this one's values
+ * fall among the codes: round with what is stored, unless that is no scale such a weight could
+ * share. */
 static float shared_global(const tmb_verifier *v, const tmb_unit *u, float own)
 {
-    const tmb_module *m = tmb_module_find(v, u->name);
+    const tmb_module *m = tmb_module_find(v, u->disk ? u->disk : u->name);
     if (!m || !m->meant) return own;
     bool divisor = m->meant->kind == TMB_VK_NVFP4 && m->meant->layout == TMB_VL_CT;
     float stored = divisor ? 1 / m->global : m->global;

@@ -72,9 +72,16 @@ libtombac_a_SOURCES +=           \
 	moe/io/safetensors.h     \
 	moe/io/scan.c            \
 	moe/io/scan.h            \
+	moe/layout/ct.h          \
+	moe/layout/ct_config.c   \
+	moe/layout/ct_targets.c  \
 	moe/layout/layout.h      \
 	moe/layout/layouts.c     \
 	moe/layout/layouts.h     \
+	moe/layout/modelopt.h    \
+	moe/layout/modelopt_config.c \
+	moe/layout/modules.c     \
+	moe/layout/modules.h     \
 	moe/model/arch.h         \
 	moe/model/arch_rows.h    \
 	moe/model/archs.c        \

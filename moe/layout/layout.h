@@ -55,14 +55,20 @@ typedef struct tmb_layout {
     /* Whether activations need TMB_PART_INPUT stored in this layout. */
     bool (*stores_input)(const tmb_spec *spec);
 
-    /* out [TMB_PARTS]: the tensors of a quantized unit; returns how many.  Units of one stack that
-     * is kept 3-D give the same names with different bases. */
+    /* out [TMB_PARTS]: the tensors of a quantized unit; returns how many, 0 without memory.  Units
+     * of one stack that is kept 3-D give the same names with different bases; units that give
+     * the same name and base for TMB_PART_GLOBAL share that number, so their amax is joint. */
     int (*spell)(const tmb_job_view *job, const tmb_unit *unit, const tmb_spec *spec,
                  tmb_arena *arena, tmb_spelled out[TMB_PARTS]);
 
     /* KV-scale tensors of the whole model; *out in the arena. */
     tmb_status (*extras)(const tmb_job_view *job, tmb_arena *arena, tmb_extra **out, size_t *n,
                          tmb_err *err);
+
+    /* What the user of the engines must know about this job in this layout: flags to pass, engines
+     * that refuse it or read it wrongly.  Sentences in the arena, each once. */
+    tmb_status (*notes)(const tmb_job_view *job, tmb_arena *arena, const char ***out, size_t *n,
+                        tmb_err *err);
 
     /* Put quantization_config into config (the source's config.json, any older one already
      * removed), and give the further JSON files to write: name, value (the caller's) pairs. */

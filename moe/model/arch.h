@@ -56,7 +56,8 @@ enum {
     TMB_QUIRK_NO_KV_SCALES = 4,       /* a loader breaks on k_scale/v_scale, or never reads them */
     TMB_QUIRK_MLA = 8,                /* no KV scale tensors: MLA drops them */
     TMB_QUIRK_NO_SHARED_FUSION = 16,  /* SGLang needs --disable-shared-experts-fusion */
-    TMB_QUIRK_STACKED_OUTPUT = 32,    /* ModelOpt layout keeps quantized experts 3-D */
+    TMB_QUIRK_STACKED_OUTPUT = 32,    /* ModelOpt layout keeps quantized experts 3-D; no engine reads them */
+    TMB_QUIRK_NO_KV_FP8 = 64,         /* vLLM refuses an FP8 KV cache */
 };
 
 typedef struct tmb_arch {

@@ -1,0 +1,197 @@
+/* ct_config.c - quantization_config of the compressed-tensors layout (schema of the library's 0.17:
+ * a key it does not know makes engines refuse the file).
+ *
+ * `ignore` wins over every target, and SGLang stops at a Linear that neither names: so it holds
+ * every unquantized one, by its full name, and the experts that stay by one expression a block. */
+#include "config.h"
+#include "moe/layout/ct.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SCHEMA_VERSION "0.17.0"
+enum { GROUPS_MAX = 16 };
+
+static void set(tmb_json *object, const char *name, tmb_json *value, bool *good)
+{
+    if (!object || !value) {
+        tmb_json_free(value);
+        *good = false;
+    } else if (!tmb_json_set(object, name, value)) {
+        *good = false;
+    }
+}
+
+static void append(tmb_json *array, tmb_json *value, bool *good)
+{
+    if (!array || !value) {
+        tmb_json_free(value);
+        *good = false;
+    } else if (!tmb_json_append(array, value)) {
+        *good = false;
+    }
+}
+
+static tmb_json *text_or_null(const char *text)
+{
+    return text ? tmb_json_new_string(text) : tmb_json_new_null();
+}
+
+static tmb_json *dynamic_of(const char *dynamic)
+{
+    if (strcmp(dynamic, "local") == 0) return tmb_json_new_string(dynamic);
+    return tmb_json_new_bool(strcmp(dynamic, "true") == 0);
+}
+
+/* observer: the library's name of how the scale was found; NULL where none was. */
+static tmb_json *args_json(const tmb_ct_args *args, const char *observer, bool *good)
+{
+    if (!args->bits) return tmb_json_new_null();
+    tmb_json *j = tmb_json_new_object(), *block = NULL;
+    if (args->block) {
+        block = tmb_json_new_array();
+        append(block, tmb_json_new_integer(args->block), good);
+        append(block, tmb_json_new_integer(args->block), good);
+    }
+    set(j, "num_bits", tmb_json_new_integer(args->bits), good);
+    set(j, "type", tmb_json_new_string(args->type), good);
+    set(j, "strategy", tmb_json_new_string(args->strategy), good);
+    set(j, "symmetric", tmb_json_new_bool(true), good);
+    set(j, "dynamic", dynamic_of(args->dynamic), good);
+    set(j, "group_size", args->group ? tmb_json_new_integer(args->group) : tmb_json_new_null(),
+        good);
+    set(j, "block_structure", block ? block : tmb_json_new_null(), good);
+    set(j, "actorder", tmb_json_new_null(), good);
+    set(j, "scale_dtype", text_or_null(args->scale_dtype), good);
+    set(j, "zp_dtype", tmb_json_new_null(), good);
+    set(j, "observer", text_or_null(observer), good);
+    set(j, "observer_kwargs", tmb_json_new_object(), good);
+    return j;
+}
+
+static tmb_json *group_json(const tmb_ct_group *group, bool *good)
+{
+    const tmb_ct_format *f = tmb_ct_format_of(group->format);
+    const tmb_ct_args *inputs =
+        group->experts && f->expert_inputs.bits ? &f->expert_inputs : &f->inputs;
+    bool local = inputs->bits && strcmp(inputs->dynamic, "local") == 0;
+    tmb_json *j = tmb_json_new_object(), *targets = tmb_json_new_array();
+    for (size_t t = 0; t < group->n_targets; t++)
+        append(targets, tmb_json_new_string(group->targets[t]), good);
+    set(j, "targets", targets, good);
+    set(j, "format", tmb_json_new_string(f->format), good);
+    set(j, "weights", args_json(&f->weights, "memoryless_minmax", good), good);
+    set(j, "input_activations", args_json(inputs, local ? "static_minmax" : NULL, good), good);
+    set(j, "output_activations", tmb_json_new_null(), good);
+    return j;
+}
+
+/* A format is one group, or two where experts and others take different activations. */
+static int make_groups(const tmb_modules *modules, tmb_ct_group groups[GROUPS_MAX])
+{
+    int n = 0;
+    for (int i = 0; i < modules->n_formats && n + 1 < GROUPS_MAX; i++) {
+        const tmb_format *format = modules->formats[i];
+        tmb_ct_group experts = {.format = format, .experts = true};
+        tmb_ct_group others = {.format = format, .others = true};
+        bool some_experts = false, some_others = false;
+        for (size_t m = 0; m < modules->n; m++) {
+            some_experts = some_experts || tmb_ct_in_group(&experts, &modules->list[m]);
+            some_others = some_others || tmb_ct_in_group(&others, &modules->list[m]);
+        }
+        if (tmb_ct_format_of(format)->expert_inputs.bits && some_experts && some_others) {
+            groups[n++] = experts;
+            groups[n++] = others;
+        } else {
+            groups[n++] =
+                (tmb_ct_group){.format = format, .experts = some_experts, .others = some_others};
+        }
+    }
+    return n;
+}
+
+/* Kept experts: one expression for a layer's, in the spelling engines ask with. */
+static void ignore_experts(tmb_json *ignore, const tmb_module *m, tmb_arena *arena, bool *good)
+{
+    const char *block = m->name;
+    size_t n = strlen(block), used = 0;
+    char *escaped = tmb_arena_alloc(arena, 2 * n + 1);
+    for (size_t i = 0; escaped && i < n; i++) {
+        if (block[i] == '.') escaped[used++] = '\\';
+        escaped[used++] = block[i];
+    }
+    const char *text = escaped ? tmb_arena_printf(arena, "re:%s\\.\\d+\\..*", escaped) : NULL;
+    append(ignore, tmb_json_new_string(m->name), good);
+    append(ignore, text ? tmb_json_new_string(text) : NULL, good);
+}
+
+static tmb_json *ignore_json(const tmb_modules *modules, tmb_arena *arena, bool *good)
+{
+    tmb_json *ignore = tmb_json_new_array();
+    for (size_t i = 0; i < modules->n; i++) {
+        const tmb_module *m = &modules->list[i];
+        if (m->format || m->kind == TMB_MODULE_EXPERT) continue;
+        if (m->kind == TMB_MODULE_EXPERTS)
+            ignore_experts(ignore, m, arena, good);
+        else
+            append(ignore, tmb_json_new_string(m->name), good);
+    }
+    return ignore;
+}
+
+static const char *top_format(const tmb_ct_group *groups, int n)
+{
+    const char *format = tmb_ct_format_of(groups[0].format)->format;
+    for (int g = 1; g < n; g++)
+        if (strcmp(tmb_ct_format_of(groups[g].format)->format, format) != 0)
+            return "mixed-precision";
+    return format;
+}
+
+static void write_config(tmb_json *config, const tmb_ct_group *groups, int n,
+                         const tmb_modules *modules, bool kv, tmb_arena *arena, bool *good)
+{
+    static const tmb_ct_args kv_args = {
+        .bits = 8, .type = "float", .strategy = "tensor", .dynamic = "false"};
+    tmb_json *q = tmb_json_new_object(), *list = tmb_json_new_object();
+    for (int g = 0; g < n; g++) {
+        char name[32];
+        snprintf(name, sizeof name, "group_%d", g);
+        set(list, name, group_json(&groups[g], good), good);
+    }
+    set(q, "quant_method", tmb_json_new_string("compressed-tensors"), good);
+    set(q, "format", tmb_json_new_string(top_format(groups, n)), good);
+    set(q, "quantization_status", tmb_json_new_string("compressed"), good);
+    set(q, "global_compression_ratio", tmb_json_new_null(), good);
+    set(q, "version", tmb_json_new_string(SCHEMA_VERSION), good);
+    set(q, "sparsity_config", tmb_json_new_object(), good);
+    set(q, "transform_config", tmb_json_new_object(), good);
+    set(q, "config_groups", list, good);
+    set(q, "ignore", ignore_json(modules, arena, good), good);
+    set(q, "kv_cache_scheme", kv ? args_json(&kv_args, "static_minmax", good) : tmb_json_new_null(),
+        good);
+    set(config, "quantization_config", q, good);
+}
+
+tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char **file,
+                         tmb_json **file_json, tmb_err *err)
+{
+    tmb_modules modules;
+    tmb_arena arena = {0};
+    tmb_ct_group groups[GROUPS_MAX];
+    bool good = true;
+    *file = NULL;
+    *file_json = NULL;
+    tmb_status status = tmb_modules_open(&modules, job, false, err);
+    if (status) return status;
+    int n = make_groups(&modules, groups);
+    if (n) {
+        status = tmb_ct_targets(groups, n, &modules, job, &arena, err);
+        if (!status) write_config(config, groups, n, &modules, tmb_kv_fp8(job), &arena, &good);
+        if (!status && !good)
+            status = tmb_fail_memory(err, modules.n * sizeof *modules.list, "the configuration");
+    }
+    tmb_modules_free(&modules);
+    tmb_arena_free(&arena);
+    return status;
+}

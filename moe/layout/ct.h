@@ -35,11 +35,11 @@ typedef struct tmb_ct_group {
 } tmb_ct_group;
 
 /* Whether a module's group is this one. */
-bool tmb_ct_in_group(const tmb_ct_group *group, const tmb_module *module);
+bool tmb_ct_in_group(const tmb_ct_group *group, const tmb_engine_module *module);
 
 /* Fill groups[g].targets so that every quantized module, under each name engines ask for, finds
  * its group and nothing else does.  The result is checked by the loaders' own rules. */
-tmb_status tmb_ct_targets(tmb_ct_group *groups, int n_groups, const tmb_modules *modules,
+tmb_status tmb_ct_targets(tmb_ct_group *groups, int n_groups, const tmb_engine_modules *modules,
                           const tmb_job_view *job, tmb_arena *arena, tmb_err *err) TMB_CHECKED;
 
 tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char **file,

@@ -87,7 +87,7 @@ static tmb_json *group_json(const tmb_ct_group *group, bool *good)
 }
 
 /* A format is one group, or two where experts and others take different activations. */
-static int make_groups(const tmb_modules *modules, tmb_ct_group groups[GROUPS_MAX])
+static int make_groups(const tmb_engine_modules *modules, tmb_ct_group groups[GROUPS_MAX])
 {
     int n = 0;
     for (int i = 0; i < modules->n_formats && n + 1 < GROUPS_MAX; i++) {
@@ -111,7 +111,8 @@ static int make_groups(const tmb_modules *modules, tmb_ct_group groups[GROUPS_MA
 }
 
 /* Kept experts: one expression for a layer's, in the spelling engines ask with. */
-static void ignore_experts(tmb_json *ignore, const tmb_module *m, tmb_arena *arena, bool *good)
+static void ignore_experts(tmb_json *ignore, const tmb_engine_module *m, tmb_arena *arena,
+                           bool *good)
 {
     const char *block = m->name;
     size_t n = strlen(block), used = 0;
@@ -125,11 +126,11 @@ static void ignore_experts(tmb_json *ignore, const tmb_module *m, tmb_arena *are
     append(ignore, text ? tmb_json_new_string(text) : NULL, good);
 }
 
-static tmb_json *ignore_json(const tmb_modules *modules, tmb_arena *arena, bool *good)
+static tmb_json *ignore_json(const tmb_engine_modules *modules, tmb_arena *arena, bool *good)
 {
     tmb_json *ignore = tmb_json_new_array();
     for (size_t i = 0; i < modules->n; i++) {
-        const tmb_module *m = &modules->list[i];
+        const tmb_engine_module *m = &modules->list[i];
         if (m->format || m->kind == TMB_MODULE_EXPERT) continue;
         if (m->kind == TMB_MODULE_EXPERTS)
             ignore_experts(ignore, m, arena, good);
@@ -149,7 +150,7 @@ static const char *top_format(const tmb_ct_group *groups, int n)
 }
 
 static void write_config(tmb_json *config, const tmb_ct_group *groups, int n,
-                         const tmb_modules *modules, bool kv, tmb_arena *arena, bool *good)
+                         const tmb_engine_modules *modules, bool kv, tmb_arena *arena, bool *good)
 {
     static const tmb_ct_args kv_args = {
         .bits = 8, .type = "float", .strategy = "tensor", .dynamic = "false"};
@@ -176,13 +177,13 @@ static void write_config(tmb_json *config, const tmb_ct_group *groups, int n,
 tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char **file,
                          tmb_json **file_json, tmb_err *err)
 {
-    tmb_modules modules;
+    tmb_engine_modules modules;
     tmb_arena arena = {0};
     tmb_ct_group groups[GROUPS_MAX];
     bool good = true;
     *file = NULL;
     *file_json = NULL;
-    tmb_status status = tmb_modules_open(&modules, job, false, err);
+    tmb_status status = tmb_engine_modules_open(&modules, job, false, err);
     if (status) return status;
     int n = make_groups(&modules, groups);
     if (n) {
@@ -191,7 +192,7 @@ tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char *
         if (!status && !good)
             status = tmb_fail_memory(err, modules.n * sizeof *modules.list, "the configuration");
     }
-    tmb_modules_free(&modules);
+    tmb_engine_modules_free(&modules);
     tmb_arena_free(&arena);
     return status;
 }

@@ -36,7 +36,7 @@ typedef struct builder {
     bool no_memory;
 } builder;
 
-bool tmb_ct_in_group(const tmb_ct_group *group, const tmb_module *module)
+bool tmb_ct_in_group(const tmb_ct_group *group, const tmb_engine_module *module)
 {
     bool expert = module->kind == TMB_MODULE_EXPERT || module->kind == TMB_MODULE_EXPERTS ||
                   module->kind == TMB_MODULE_STACK;
@@ -89,7 +89,7 @@ static const char *in_layer(const char *name, long *layer)
     return NULL;
 }
 
-static void add(builder *b, const tmb_module *m, int group)
+static void add(builder *b, const tmb_engine_module *m, int group)
 {
     if (b->n == b->capacity) {
         size_t capacity = b->capacity ? 2 * b->capacity : 512;
@@ -123,7 +123,7 @@ static void add(builder *b, const tmb_module *m, int group)
 }
 
 /* One expert stands for all of its layer: their targets end in \d+. */
-static bool speaks(const builder *b, const tmb_module *m)
+static bool speaks(const builder *b, const tmb_engine_module *m)
 {
     const tmb_model *model = b->job->model;
     if (m->kind == TMB_MODULE_EXPERTS || m->kind == TMB_MODULE_STACK) return false;
@@ -217,11 +217,11 @@ static void settle_layers(builder *b)
  */
 
 /* Whether the pattern takes a module of another group or an unquantized one. */
-static bool collides(const tmb_regex *re, const tmb_modules *modules, const builder *b,
+static bool collides(const tmb_regex *re, const tmb_engine_modules *modules, const builder *b,
                      const tmb_ct_group *group)
 {
     for (size_t i = 0; i < modules->n; i++) {
-        const tmb_module *m = &modules->list[i];
+        const tmb_engine_module *m = &modules->list[i];
         if (speaks(b, m) && !tmb_ct_in_group(group, m) && tmb_regex_match(re, m->name)) return true;
     }
     return false;
@@ -229,7 +229,7 @@ static bool collides(const tmb_regex *re, const tmb_modules *modules, const buil
 
 /* The shortest beginning that keeps strangers out: nothing, else a word of the prefix. */
 static tmb_status choose_target(builder *b, const entry *e, const char *leaves,
-                                const tmb_modules *modules, const tmb_ct_group *group,
+                                const tmb_engine_modules *modules, const tmb_ct_group *group,
                                 const char **target, tmb_err *err)
 {
     const char *tail =
@@ -259,7 +259,7 @@ static tmb_status choose_target(builder *b, const entry *e, const char *leaves,
     return TMB_OK; /* what it takes too much is in `ignore`, which wins; the check below decides */
 }
 
-static tmb_status write_targets(builder *b, tmb_ct_group *groups, const tmb_modules *modules,
+static tmb_status write_targets(builder *b, tmb_ct_group *groups, const tmb_engine_modules *modules,
                                 tmb_err *err)
 {
     for (size_t i = 0, end; i < b->n; i = end) {
@@ -294,7 +294,7 @@ static tmb_status write_targets(builder *b, tmb_ct_group *groups, const tmb_modu
  */
 
 /* The loaders' rule: of the expressions that match, the first by spelling decides. */
-static tmb_status prove(const tmb_ct_group *groups, int n_groups, const tmb_modules *modules,
+static tmb_status prove(const tmb_ct_group *groups, int n_groups, const tmb_engine_modules *modules,
                         const builder *b, tmb_err *err)
 {
     tmb_status status = TMB_OK;
@@ -307,7 +307,7 @@ static tmb_status prove(const tmb_ct_group *groups, int n_groups, const tmb_modu
         for (size_t t = 0; t < groups[g].n_targets && !status; t++)
             status = tmb_regex_open(&compiled[at++], groups[g].targets[t] + 3, err);
     for (size_t i = 0; i < modules->n && !status; i++) {
-        const tmb_module *m = &modules->list[i];
+        const tmb_engine_module *m = &modules->list[i];
         const char *best = NULL;
         int found = -1;
         if (!m->format || !speaks(b, m)) continue;
@@ -333,12 +333,12 @@ static tmb_status prove(const tmb_ct_group *groups, int n_groups, const tmb_modu
     return status;
 }
 
-tmb_status tmb_ct_targets(tmb_ct_group *groups, int n_groups, const tmb_modules *modules,
+tmb_status tmb_ct_targets(tmb_ct_group *groups, int n_groups, const tmb_engine_modules *modules,
                           const tmb_job_view *job, tmb_arena *arena, tmb_err *err)
 {
     builder b = {.job = job, .arena = arena};
     for (size_t i = 0; i < modules->n; i++) {
-        const tmb_module *m = &modules->list[i];
+        const tmb_engine_module *m = &modules->list[i];
         int group = -1;
         if (!speaks(&b, m)) continue;
         for (int g = 0; g < n_groups; g++)

@@ -29,7 +29,7 @@ typedef struct key {
 /* The one structure both files are written from. */
 typedef struct plan {
     const tmb_job_view *job;
-    tmb_modules modules;
+    tmb_engine_modules modules;
     tmb_arena arena;
     key *keys; /* quantized_layers */
     size_t n_keys, key_capacity;
@@ -58,7 +58,7 @@ static bool collect_keys(plan *p)
     static const char wrapper[] = "language_model.";
     bool good = true;
     for (size_t i = 0; i < p->modules.n && good; i++) {
-        const tmb_module *m = &p->modules.list[i];
+        const tmb_engine_module *m = &p->modules.list[i];
         if (!m->format || m->kind == TMB_MODULE_STACK) continue;
         if (m->kind == TMB_MODULE_EXPERT && !(quirks & TMB_QUIRK_PER_EXPERT_KEYS)) continue;
         good = put_key(p, m->name, m->format);
@@ -99,7 +99,7 @@ static bool collect_excluded(plan *p)
     p->excluded = tmb_arena_alloc(&p->arena, (p->modules.n + 1) * sizeof *p->excluded);
     if (!p->excluded) return false;
     for (size_t i = 0; i < p->modules.n; i++) {
-        const tmb_module *m = &p->modules.list[i];
+        const tmb_engine_module *m = &p->modules.list[i];
         const char *name = m->name;
         if (m->format) continue;
         if (hidden_in_key(p, name, strlen(name))) {
@@ -246,7 +246,7 @@ tmb_status tmb_modelopt_config(const tmb_job_view *job, tmb_json *config, const 
     bool good = true, kv = tmb_kv_fp8(job);
     *file = "hf_quant_config.json";
     *file_json = NULL;
-    tmb_status status = tmb_modules_open(&p.modules, job, true, err);
+    tmb_status status = tmb_engine_modules_open(&p.modules, job, true, err);
     if (status) return status;
     /* SGLang reads W4A16_NVFP4 as one layer's format only */
     p.mixed = p.modules.n_formats > 1 ||
@@ -265,7 +265,7 @@ tmb_status tmb_modelopt_config(const tmb_job_view *job, tmb_json *config, const 
         status = tmb_fail_memory(err, p.modules.n * sizeof *p.keys, "the configuration");
     }
     free(p.keys);
-    tmb_modules_free(&p.modules);
+    tmb_engine_modules_free(&p.modules);
     tmb_arena_free(&p.arena);
     return status;
 }

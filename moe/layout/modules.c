@@ -8,19 +8,19 @@
 #include <string.h>
 
 typedef struct builder {
-    tmb_modules *modules;
+    tmb_engine_modules *modules;
     const tmb_job_view *job;
     size_t capacity;
     bool keeps_stacks, no_memory;
 } builder;
 
 static void add(builder *b, const char *name, const tmb_format *format, uint32_t unit,
-                tmb_module_kind kind)
+                tmb_engine_module_kind kind)
 {
-    tmb_modules *m = b->modules;
+    tmb_engine_modules *m = b->modules;
     if (m->n == b->capacity) {
         size_t capacity = b->capacity ? 2 * b->capacity : 1024;
-        tmb_module *grown = realloc(m->list, capacity * sizeof *grown);
+        tmb_engine_module *grown = realloc(m->list, capacity * sizeof *grown);
         if (!grown) {
             b->no_memory = true;
             return;
@@ -28,7 +28,7 @@ static void add(builder *b, const char *name, const tmb_format *format, uint32_t
         m->list = grown;
         b->capacity = capacity;
     }
-    m->list[m->n++] = (tmb_module){name, format, unit, kind};
+    m->list[m->n++] = (tmb_engine_module){name, format, unit, kind};
 }
 
 const char *tmb_leaf(const char *name)
@@ -104,20 +104,20 @@ static void add_groups(builder *b)
 
 static int by_name(const void *a, const void *b)
 {
-    const tmb_module *x = a, *y = b;
+    const tmb_engine_module *x = a, *y = b;
     int order = strcmp(x->name, y->name);
     return order ? order : (int)x->kind - (int)y->kind;
 }
 
-tmb_status tmb_modules_open(tmb_modules *modules, const tmb_job_view *job, bool keeps_stacks,
-                            tmb_err *err)
+tmb_status tmb_engine_modules_open(tmb_engine_modules *modules, const tmb_job_view *job,
+                                   bool keeps_stacks, tmb_err *err)
 {
     builder b = {.modules = modules, .job = job, .keeps_stacks = keeps_stacks};
-    *modules = (tmb_modules){0};
+    *modules = (tmb_engine_modules){0};
     add_units(&b);
     add_groups(&b);
     if (b.no_memory) {
-        tmb_modules_free(modules);
+        tmb_engine_modules_free(modules);
         return tmb_fail_memory(err, b.capacity * sizeof *modules->list, "the list of modules");
     }
     if (modules->n) qsort(modules->list, modules->n, sizeof *modules->list, by_name);
@@ -135,10 +135,10 @@ tmb_status tmb_modules_open(tmb_modules *modules, const tmb_job_view *job, bool 
     return TMB_OK;
 }
 
-void tmb_modules_free(tmb_modules *modules)
+void tmb_engine_modules_free(tmb_engine_modules *modules)
 {
     free(modules->list);
-    *modules = (tmb_modules){0};
+    *modules = (tmb_engine_modules){0};
 }
 
 bool tmb_stays_stacked(const tmb_job_view *job, const tmb_unit *unit)

@@ -8,32 +8,32 @@
 
 #include "moe/layout/layout.h"
 
-typedef enum tmb_module_kind {
+typedef enum tmb_engine_module_kind {
     TMB_MODULE_LINEAR,  /* a Linear outside the routed experts, or a tensor engines take for one */
     TMB_MODULE_EXPERT,  /* a Linear of one routed expert */
     TMB_MODULE_EXPERTS, /* "model.layers.0.mlp.experts" */
     TMB_MODULE_FUSED,   /* engines' name of several Linears */
     TMB_MODULE_STACK,   /* a 3-D tensor of the source: "model.layers.0.mlp.experts.down_proj" */
-} tmb_module_kind;
+} tmb_engine_module_kind;
 
-typedef struct tmb_module {
+typedef struct tmb_engine_module {
     const char *name;
     const tmb_format *format; /* NULL: stays in high precision */
     uint32_t unit;            /* one of the units it stands for */
-    tmb_module_kind kind;
-} tmb_module;
+    tmb_engine_module_kind kind;
+} tmb_engine_module;
 
-typedef struct tmb_modules {
-    tmb_module *list; /* by name, each name once */
+typedef struct tmb_engine_modules {
+    tmb_engine_module *list; /* by name, each name once */
     size_t n;
     const tmb_format *formats[16]; /* in use, in the registry's order */
     int n_formats;
-} tmb_modules;
+} tmb_engine_modules;
 
-/* keeps_stacks: of the layout (see tmb_stays_stacked).  Free with tmb_modules_free(). */
-tmb_status tmb_modules_open(tmb_modules *modules, const tmb_job_view *job, bool keeps_stacks,
-                            tmb_err *err) TMB_CHECKED;
-void tmb_modules_free(tmb_modules *modules);
+/* keeps_stacks: of the layout (see tmb_stays_stacked).  Free with tmb_engine_modules_free(). */
+tmb_status tmb_engine_modules_open(tmb_engine_modules *modules, const tmb_job_view *job,
+                                   bool keeps_stacks, tmb_err *err) TMB_CHECKED;
+void tmb_engine_modules_free(tmb_engine_modules *modules);
 
 /* The last part of a dotted name. */
 const char *tmb_leaf(const char *name);

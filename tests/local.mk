@@ -8,7 +8,10 @@ check_PROGRAMS +=           \
 	tests/test_golden         \
 	tests/test_malformed      \
 	tests/test_ops            \
+	tests/test_plan           \
+	tests/test_quantize       \
 	tests/test_recipe         \
+	tests/test_resume         \
 	tests/test_shipped        \
 	tests/test_verify         \
 	tests/test_w4a16
@@ -24,7 +27,8 @@ EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/
 EXTRA_PROGRAMS =            \
 	tests/bench_gemm        \
 	tests/bench_header      \
-	tests/bench_ops
+	tests/bench_ops         \
+	tests/make_sparse
 CLEANFILES += $(EXTRA_PROGRAMS)
 
 tests_test_malformed_SOURCES = tests/test_malformed.c \

@@ -31,7 +31,7 @@ static void test_threads(void)
 /* Every file of the plan is there with its size, and nothing else. */
 static const char *size_fault(const tmb_plan *plan, const char *folder)
 {
-    static char text[1024];
+    static char text[2048];
     uint64_t disk = 0;
     uint32_t files = 0;
     DIR *dir = opendir(folder);
@@ -104,7 +104,7 @@ static double least_db(const tmb_spec *spec)
 
 static const char *value_fault(const job *j, const char *folder)
 {
-    static char text[1024];
+    static char text[2048];
     tmb_checkpoint *ckpt = NULL;
     tmb_model *model = NULL;
     tmb_err err = {0};
@@ -199,7 +199,7 @@ static void test_summary(void)
                  .threads = 2};
     tmb_err err = {0};
     tmb_json *json = NULL;
-    char path[1200];
+    char path[2048];
     snprintf(path, sizeof path, "%s/tombac.json", r.out);
     tmb_status status = run_here(&r, NULL, &err);
     if (!status) status = tmb_json_load(&json, AT_FDCWD, path, 1 << 20, false, &err);

@@ -42,6 +42,17 @@ static tmb_status accept(tmb_planner *p, uint32_t u, tmb_err *err)
     return tmb_plan_warn(plan, text, err);
 }
 
+/* What engines need to be told, or do wrong. */
+static tmb_status add_notes(tmb_plan *plan, tmb_err *err)
+{
+    const char **notes = NULL;
+    size_t n = 0;
+    if (plan->layout->notes) TRY(plan->layout->notes(&plan->job, &plan->arena, &notes, &n, err));
+    for (size_t i = 0; i < n; i++)
+        TRY(tmb_plan_warn(plan, notes[i], err));
+    return TMB_OK;
+}
+
 static tmb_status refuse_broken(const tmb_planner *p, const tmb_unit *unit, tmb_err *err)
 {
     uint32_t t = unit->stored.part[TMB_PART_CODES];
@@ -95,7 +106,7 @@ tmb_status tmb_plan_choose(tmb_planner *p, tmb_err *err)
 
     for (uint32_t u = 0; u < model->n_units; u++)
         if (assignment->choices[u].spec->format) TRY(accept(p, u, err));
-    return TMB_OK;
+    return add_notes(plan, err);
 }
 
 /* Of a tensor that several units view, each answers for its share of the elements. */

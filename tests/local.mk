@@ -1,11 +1,18 @@
 # A test is one word here: a program tests/test_x (its source is tests/test_x.c, linked with the
 # library), or a script tests/x.test.  Both print TAP.
 check_PROGRAMS +=           \
+	tests/fuzz_header         \
+	tests/fuzz_index          \
+	tests/fuzz_json           \
 	tests/test_assign         \
 	tests/test_bad_recipes    \
 	tests/test_base           \
 	tests/test_formats        \
 	tests/test_golden         \
+	tests/test_io_checkpoint  \
+	tests/test_io_files       \
+	tests/test_io_json        \
+	tests/test_io_match       \
 	tests/test_malformed      \
 	tests/test_ops            \
 	tests/test_plan           \
@@ -31,6 +38,10 @@ EXTRA_PROGRAMS =            \
 	tests/make_sparse
 CLEANFILES += $(EXTRA_PROGRAMS)
 
+EXTRA_DIST += tests/data/fuzz
+tests_fuzz_header_SOURCES = tests/fuzz_header.c tests/fuzz.h tests/fuzz_main.c
+tests_fuzz_index_SOURCES = tests/fuzz_index.c tests/fuzz.h tests/fuzz_main.c
+tests_fuzz_json_SOURCES = tests/fuzz_json.c tests/fuzz.h tests/fuzz_main.c
 tests_test_malformed_SOURCES = tests/test_malformed.c \
 	tests/malformed/checkpoints/cases.h          \
 	tests/malformed/checkpoints/folder_cases.c   \

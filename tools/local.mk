@@ -1,1 +1,1 @@
-dist_noinst_SCRIPTS +=
+dist_noinst_SCRIPTS += tools/fuzz.sh

@@ -25,10 +25,10 @@ static size_t bare_length(const char *text, size_t n)
     }
     size_t sign = text[0] == '-', length = sign;
     while (length < n && isdigit((unsigned char)text[length])) length++;
-    char digits[20];
+    char digits[1 + 19 + 1];
     if (length - sign < 19 || text[sign] == '0') return 0;
     if (length < n && strchr(".eE", text[length])) return 0;
-    if (length >= sizeof digits + sign) return length;
+    if (length - sign > 19) return length;
     memcpy(digits, text, length);
     digits[length] = 0;
     errno = 0;

@@ -82,11 +82,11 @@ static tmb_status read_offsets(reader *r, tmb_tensor *t)
 }
 
 /* Shape times width must be the bytes that the offsets span. */
-static tmb_status check_size(reader *r, const tmb_tensor *t, const uint64_t *dims)
+static tmb_status check_size(reader *r, const tmb_tensor *t, size_t first_dim)
 {
     uint64_t bits = 1;
     bool fits = true;
-    for (int i = 0; i < t->rank; i++) fits = fits && tmb_mul(bits, dims[i], &bits);
+    for (size_t i = 0; i < t->rank; i++) fits = fits && tmb_mul(bits, r->out->dims[first_dim + i], &bits);
     fits = fits && tmb_mul(bits, tmb_dtype_bits((tmb_dtype)t->dtype), &bits);
     const char *dtype = tmb_dtype_name((tmb_dtype)t->dtype);
     if (!fits)
@@ -139,7 +139,7 @@ static tmb_status read_tensor(reader *r, const char *name)
                              !(seen & DTYPE)   ? "dtype"
                              : !(seen & SHAPE) ? "shape"
                                                : "data_offsets");
-    return check_size(r, t, r->out->dims + first_dim);
+    return check_size(r, t, first_dim);
 }
 
 /* {"key": "text", …}: what it says is of no interest here, that it is well-formed is. */
@@ -292,12 +292,12 @@ tmb_status tmb_header_gather(tmb_header *out, tmb_gather *g, char *text, size_t 
     size_t first = g->n;
     TRY(read_all(&r));
     out->n_tensors = g->n - first;
-    const uint64_t *dims = out->dims; /* the pool no longer moves */
+    size_t dim = 0; /* the pool no longer moves */
     for (size_t i = first; i < g->n; i++) {
-        if (g->tensors[i].rank) g->tensors[i].shape = dims;
-        dims += g->tensors[i].rank;
+        if (g->tensors[i].rank) g->tensors[i].shape = &out->dims[dim];
+        dim += g->tensors[i].rank;
     }
-    TRY(sort_by_offset(g->tensors + first, out->n_tensors, err));
+    if (out->n_tensors > 1) TRY(sort_by_offset(&g->tensors[first], out->n_tensors, err));
     TRY(check_names(&r, first));
     return check_layout(&r, first);
 }

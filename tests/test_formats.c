@@ -270,7 +270,7 @@ static void test_geometry(const tmb_format *f)
     double bits = 8.0 * (double)bytes / (double)(out * in);
     ok(consistent && fabs(bits - f->bits) < 0.02, "%s: %.3f bits a weight", f->name, bits);
     ok(f->part(f, TMB_PART_GLOBAL, out, in, &g) == (f->global_scale != NULL) &&
-           f->weight_shares == (f->global_scale != NULL) &&
+           (f->sharing != TMB_SHARE_NONE) == (f->global_scale != NULL) &&
            f->part(f, TMB_PART_INPUT, out, in, &g) ==
                (f->act == TMB_ACT_STATIC || f->act == TMB_ACT_NVFP4),
        "%s: its scalars are those its fields promise", f->name);

@@ -51,6 +51,13 @@ typedef struct tmb_geometry {
     uint64_t bytes;
 } tmb_geometry;
 
+/* Whether Linears that engines run as one GEMM must have one TMB_PART_GLOBAL. */
+typedef enum tmb_sharing {
+    TMB_SHARE_NONE,            /* there is no such part */
+    TMB_SHARE_OUTSIDE_EXPERTS, /* engines bring the halves of an expert to one scale themselves */
+    TMB_SHARE_FUSED,           /* always: engines use one of the numbers for all */
+} tmb_sharing;
+
 typedef struct tmb_format tmb_format;
 struct tmb_format {
     const char *name;    /* "nvfp4": what recipes and tables say */
@@ -58,9 +65,9 @@ struct tmb_format {
 
     unsigned col_multiple; /* `in` must be a multiple of this, else the format refuses */
     tmb_act act;
-    bool weight_shares; /* fused layers must share TMB_PART_GLOBAL (false: no such part) */
-    bool can_mse;       /* TMB_SCALE_MSE is offered */
-    double bits;        /* bits per weight with block scales, before ragged edges */
+    tmb_sharing sharing;
+    bool can_mse; /* TMB_SCALE_MSE is offered */
+    double bits;  /* bits per weight with block scales, before ragged edges */
 
     /* false: this format has no such part.  out, in > 0. */
     bool (*part)(const tmb_format *f, tmb_part part, uint64_t out, uint64_t in, tmb_geometry *g);

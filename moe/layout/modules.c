@@ -51,9 +51,10 @@ static bool looks_linear(const tmb_model *model, const tmb_unit *unit)
     const tmb_tensor *tensor = &model->ckpt->tensors[t];
     const char *leaf = tmb_leaf(unit->name);
     size_t n = strlen(tensor->name);
-    return tensor->rank == 2 && n > 7 && strcmp(tensor->name + n - 7, ".weight") == 0 &&
-           unit->role != TMB_ROLE_EMBEDDING && unit->role != TMB_ROLE_NORM &&
-           !strstr(leaf, "embed") && !strstr(leaf, "norm") && !strstr(leaf, "conv");
+    return (tensor->rank == 2 || tensor->rank == 3) && n > 7 &&
+           strcmp(tensor->name + n - 7, ".weight") == 0 && unit->role != TMB_ROLE_EMBEDDING &&
+           unit->role != TMB_ROLE_NORM && !strstr(leaf, "embed") && !strstr(leaf, "norm") &&
+           !strstr(leaf, "conv");
 }
 
 static void add_units(builder *b)
@@ -143,12 +144,18 @@ void tmb_engine_modules_free(tmb_engine_modules *modules)
 
 bool tmb_stays_stacked(const tmb_job_view *job, const tmb_unit *unit)
 {
-    return unit->stacked && (job->model->arch->quirks & TMB_QUIRK_STACKED_OUTPUT);
+    const tmb_format *format = job->assignment->choices[unit - job->model->units].spec->format;
+    tmb_geometry g;
+    if (!unit->stacked || !(job->model->arch->quirks & TMB_QUIRK_STACKED_OUTPUT)) return false;
+    /* scales of more than one row do not stack: gate and up of an expert share such a row */
+    return !format || !format->part(format, TMB_PART_SCALE, unit->out, unit->in, &g) ||
+           g.shape[0] == unit->out;
 }
 
 bool tmb_kv_fp8(const tmb_job_view *job)
 {
-    return job->recipe->kv_fp8 && !(job->model->arch->quirks & TMB_QUIRK_NO_KV_FP8);
+    const unsigned breaks = TMB_QUIRK_NO_KV_FP8 | TMB_QUIRK_NO_KV_SCALES;
+    return job->recipe->kv_fp8 && !(job->model->arch->quirks & breaks);
 }
 
 tmb_status tmb_kv_scales(const tmb_job_view *job, bool by_projection, int rank, tmb_arena *arena,
@@ -157,8 +164,7 @@ tmb_status tmb_kv_scales(const tmb_job_view *job, bool by_projection, int rank, 
     const tmb_model *model = job->model;
     *out = NULL;
     *n = 0;
-    if (!tmb_kv_fp8(job) || (model->arch->quirks & (TMB_QUIRK_NO_KV_SCALES | TMB_QUIRK_MLA)))
-        return TMB_OK;
+    if (!tmb_kv_fp8(job) || (model->arch->quirks & TMB_QUIRK_MLA)) return TMB_OK;
     size_t layers = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t u = 0; u < model->n_units; u++) {
@@ -203,6 +209,9 @@ void tmb_common_notes(const tmb_job_view *job, const char **list, size_t *n)
     unsigned quirks = model->arch->quirks;
     if (job->recipe->kv_fp8 && (quirks & TMB_QUIRK_NO_KV_FP8))
         list[(*n)++] = "vLLM refuses an FP8 KV cache for this architecture: none is declared";
+    if (job->recipe->kv_fp8 && (quirks & TMB_QUIRK_NO_KV_SCALES))
+        list[(*n)++] =
+            "SGLang crashes on this architecture's KV scales: no FP8 KV cache is declared";
     if (job->recipe->kv_fp8 && (quirks & TMB_QUIRK_MLA))
         list[(*n)++] =
             "latent attention has no KV scales: engines store the FP8 cache with scale 1.0";

@@ -38,7 +38,9 @@ static void share_fused(const tmb_plan *plan, uint32_t *share)
         for (uint32_t i = 0; i < fuse->n_units; i++) {
             uint32_t u = fuse->units[i];
             const tmb_format *format = tmb_plan_spec(plan, u)->format;
-            if (!format || !format->weight_shares) continue;
+            if (!format || format->sharing == TMB_SHARE_NONE) continue;
+            if (format->sharing == TMB_SHARE_OUTSIDE_EXPERTS && model->units[u].expert >= 0)
+                continue;
             if (first == TMB_NONE)
                 first = u;
             else

@@ -4,7 +4,8 @@
  *
  * Writes a checkpoint of N tensors with the names of a large MoE (its data is a hole in the file)
  * under DIR (default: the temp folder), opens it five times in processes of their own and prints
- * the best time and the peak memory over the header texts.  -k writes several shards and an index;
+ * the best time and the peak memory over the header texts (and the index).  Over 750,000 tensors
+ * a shard get short names, to stay under the 100 MB that a header may have.  -k writes several shards and an index;
  * -s lists the tensors in another order than they lie; -i reads the header alone. */
 #include "config.h"
 #include "moe/io/checkpoint.h"
@@ -32,16 +33,19 @@ static void die(const tmb_err *err)
     exit(err->status);
 }
 
-static void name_of(char *name, size_t size, size_t i)
+static void name_of(char *name, size_t size, size_t i, int brief)
 {
     static const char *const parts[] = {"weight", "weight_scale", "weight_scale_2", "input_scale"};
     static const char *const proj[] = {"gate_proj", "up_proj", "down_proj"};
     size_t part = i % 4, p = i / 4 % 3, expert = i / 12 % 512, layer = i / 12 / 512;
-    snprintf(name, size, "model.layers.%zu.mlp.experts.%zu.%s.%s", layer, expert, proj[p], parts[part]);
+    if (brief)
+        snprintf(name, size, "layers.%zu.%zu.%zu.%zu", layer, expert, p, part);
+    else
+        snprintf(name, size, "model.layers.%zu.mlp.experts.%zu.%s.%s", layer, expert, proj[p], parts[part]);
 }
 
 /* Shard k of tensors [first, end); returns the bytes of its header. */
-static size_t write_shard(const char *dir, const char *file, size_t first, size_t end, int shuffle)
+static size_t write_shard(const char *dir, const char *file, size_t first, size_t end, int shuffle, int brief)
 {
     size_t n = end - first, room = n * 200 + 64, at = 8;
     char *text = malloc(room), path[4096], name[128];
@@ -49,7 +53,7 @@ static size_t write_shard(const char *dir, const char *file, size_t first, size_
     text[at++] = '{';
     for (size_t k = 0; k < n; k++) {
         size_t i = shuffle ? (k * 7919 + 13) % n : k; /* 7919 is a prime */
-        name_of(name, sizeof name, first + i);
+        name_of(name, sizeof name, first + i, brief);
         at += (size_t)snprintf(text + at, room - at,
                                "%s\"%s\":{\"dtype\":\"U8\",\"shape\":[8,16],\"data_offsets\":[%zu,%zu]}",
                                k ? "," : "", name, i * 128, (i + 1) * 128);
@@ -75,15 +79,16 @@ static size_t write_all(const char *dir, size_t n, size_t shards, int shuffle)
 {
     char path[4096], file[64], name[128];
     size_t header = 0;
+    int brief = n / shards > 750000; /* one header is at most 100 MB */
     snprintf(path, sizeof path, "%s/model.safetensors.index.json", dir);
     FILE *index = shards > 1 ? fopen(path, "w") : NULL;
     if (index) fprintf(index, "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {");
     for (size_t k = 0; k < shards; k++) {
         size_t first = n * k / shards, end = n * (k + 1) / shards;
         shard_name(file, sizeof file, k, shards);
-        header += write_shard(dir, file, first, end, shuffle);
+        header += write_shard(dir, file, first, end, shuffle, brief);
         for (size_t i = first; index && i < end; i++) {
-            name_of(name, sizeof name, i);
+            name_of(name, sizeof name, i, brief);
             fprintf(index, "%s\n\"%s\": \"%s\"", i ? "," : "", name, file);
         }
     }

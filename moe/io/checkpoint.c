@@ -115,9 +115,14 @@ static tmb_status compare_index(tmb_checkpoint *c, tmb_err *err)
     unsigned char *seen = calloc(c->n_tensors + 1, 1);
     if (!seen) return tmb_fail_memory(err, c->n_tensors, "comparing the index");
     tmb_status status = TMB_OK;
+    const tmb_tensor *next = NULL;
     for (size_t i = 0; !status && i < index->n_entries; i++) {
         const char *name = index->entries[i].name, *shard = index->shards[index->entries[i].shard];
-        const tmb_tensor *t = tmb_checkpoint_find(c, name);
+        /* Writers list both in the same order: look at the next one before looking it up. */
+        if (!next || next == c->tensors + c->n_tensors || strcmp(next->name, name) != 0)
+            next = tmb_checkpoint_find(c, name);
+        const tmb_tensor *t = next;
+        if (next) next++;
         if (!t)
             status = tmb_fail(err, TMB_EDATA,
                               TMB_INDEX_NAME ": tensor \"%s\" is said to be in %s, which does not have it; "

@@ -70,7 +70,7 @@ static void test_open(int dir)
     ok(tmb_file_open(&fd, &st, dir, "gone", "gone", &err) == TMB_ENOINPUT, "missing: %s", err.message);
     ok(tmb_file_open(&fd, &st, dir, "../a", "../a", &err) == TMB_EINTERNAL, "only base names");
     ok(!symlink("/etc/passwd", "l") && tmb_file_open(&fd, &st, dir, "l", "l", &err) == TMB_EDATA, "a link out");
-    char *text;
+    char *text = NULL;
     size_t n;
     ok(!symlink("c", "m") && !tmb_file_load(&text, &n, dir, "m", 9, &err) && n == 1, "a link inside");
     free(text);

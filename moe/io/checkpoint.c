@@ -99,10 +99,11 @@ static tmb_status read_shards(tmb_checkpoint *c, tmb_err *err)
     for (size_t i = 0; i < c->n_shards; i++) TRY(read_shard(c, i, err));
     c->tensors = g->tensors;
     c->n_tensors = g->n;
-    tmb_tensor *next = g->tensors;
+    size_t first = 0;
     for (size_t i = 0; i < c->n_shards; i++) {
-        c->shards[i].header.tensors = next;
-        next += c->shards[i].header.n_tensors;
+        tmb_header *h = &c->shards[i].header;
+        h->tensors = h->n_tensors ? &g->tensors[first] : NULL;
+        first += h->n_tensors;
     }
     return TMB_OK;
 }

@@ -1,1 +1,4 @@
-EXTRA_DIST += doc/recipes.md
+dist_man_MANS += doc/tombac.1
+pages = README.md CONTRIBUTING.md NEWS.md SECURITY.md LICENSE \
+	doc/architecture.md doc/extending.md doc/formats.md doc/kernel-notes.md doc/recipes.md
+EXTRA_DIST += $(pages)

@@ -18,7 +18,9 @@ libtombac_a_SOURCES +=           \
 	kernels/cpu/cpu.h        \
 	kernels/cpu/ref.c        \
 	kernels/cpu/tables.h     \
-	kernels/cpu/vector.h
+	kernels/cpu/vector.h     \
+	kernels/cuda/driver.c    \
+	kernels/cuda/driver.h
 
 # One file an instruction set, compiled for it alone; cpu.c chooses at run time.
 if HAVE_AVX2

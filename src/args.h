@@ -1,11 +1,16 @@
-/* args.h - long options from one table, and the help made from the same table. */
+/* args.h - long options from one table, and the help made from the same table.
+ *
+ * Options may stand anywhere, as --name VALUE or --name=VALUE; -- ends them.  Names are never
+ * abbreviated, so that a script does not break when an option is added. */
 #ifndef TMB_SRC_ARGS_H
 #define TMB_SRC_ARGS_H
 
 #include "kernels/base/err.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 typedef enum tmb_arg_kind {
     TMB_ARG_FLAG,   /* bool */
@@ -25,19 +30,35 @@ typedef struct tmb_arg {
     const char *choices;
 } tmb_arg;
 
+/* What every command takes; the first member of every command's options struct. */
+typedef struct tmb_common {
+    bool help, json, quiet;
+    const char *progress; /* "auto", "plain", "json", "none" */
+    int threads;          /* 0: one a processor */
+} tmb_common;
+
 /* One command of the program. */
-typedef struct tmb_command {
+typedef struct tmb_command tmb_command;
+struct tmb_command {
     const char *name;     /* "quantize" */
     const char *synopsis; /* "CKPT --recipe R -o OUT [options]" */
     const char *about;    /* one line */
-    const char *help;     /* a paragraph and examples, printed by --help after the options */
-    int (*run)(const struct tmb_command *self, int argc, char **argv);
-} tmb_command;
+    const char *help;     /* examples and notes, printed by --help after the options */
+    const char *operand;  /* what its operands are: "checkpoint folder CKPT" */
+    int least, most;      /* operands */
+    const tmb_arg *args;  /* its own options */
+    tmb_status (*run)(const tmb_command *self, int argc, char **argv, tmb_err *err);
+};
 
-/* Parse argv[1..] into options (by the table) and operands; operands [max] are borrowed from argv.
- * --help prints and ends with *done = true.  TMB_EUSAGE with the nearest option otherwise. */
-tmb_status tmb_args_parse(const tmb_command *command, const tmb_arg *table, void *options,
-                          int argc, char **argv, const char **operands, int max, int *n_operands,
-                          bool *done, tmb_err *err) TMB_CHECKED;
+enum { TMB_OPERANDS = 8 };
+
+/* Parse argv[1..] into options, which starts with a tmb_common and is zeroed by the caller, and
+ * operands [TMB_OPERANDS], borrowed from argv.  --help prints and sets options.help: the caller
+ * then returns at once.  TMB_EUSAGE with the nearest option otherwise. */
+tmb_status tmb_args_parse(const tmb_command *command, void *options, int argc, char **argv,
+                          const char *operands[TMB_OPERANDS], tmb_err *err) TMB_CHECKED;
+
+/* The screen that --help shows. */
+void tmb_args_help(const tmb_command *command, FILE *to);
 
 #endif

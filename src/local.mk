@@ -1,3 +1,42 @@
 bin_PROGRAMS += tombac
-tombac_SOURCES = src/main.c src/args.h
+tombac_SOURCES =                 \
+	src/advice.c             \
+	src/advice.h             \
+	src/args.c               \
+	src/args.h               \
+	src/cmd_doctor.c         \
+	src/cmd_inspect.c        \
+	src/cmd_plan.c           \
+	src/cmd_quantize.c       \
+	src/cmd_verify.c         \
+	src/commands.c           \
+	src/commands.h           \
+	src/emit.c               \
+	src/emit.h               \
+	src/estimate.c           \
+	src/estimate.h           \
+	src/job.c                \
+	src/job.h                \
+	src/machine.c            \
+	src/machine.h            \
+	src/main.c               \
+	src/plan_report.c        \
+	src/plan_report.h        \
+	src/progress.c           \
+	src/progress.h           \
+	src/recipe_dirs.c        \
+	src/recipe_dirs.h        \
+	src/stop.c               \
+	src/stop.h               \
+	src/table.c              \
+	src/table.h              \
+	src/text.c               \
+	src/text.h
+tombac_CPPFLAGS = $(AM_CPPFLAGS) -DTMB_PKGDATADIR='"$(pkgdatadir)"'
 tombac_LDADD = $(tombac_libs)
+
+# Where the shipped recipes are while the program stands in its build tree.
+noinst_DATA = src/recipes.dir
+CLEANFILES += src/recipes.dir
+src/recipes.dir: Makefile
+	$(AM_V_GEN)$(MKDIR_P) src && echo '$(abs_top_srcdir)/recipes' > $@

@@ -1,1 +1,2 @@
-dist_noinst_SCRIPTS += tools/fuzz.sh
+dist_noinst_SCRIPTS += tools/check.sh tools/demo.sh tools/fuzz.sh
+EXTRA_DIST += tools/common.sh

@@ -1,0 +1,251 @@
+/* plan_report.c - a plan as a page for people and as JSON. */
+#include "config.h"
+#include "src/plan_report.h"
+
+#include "src/emit.h"
+#include "src/estimate.h"
+#include "src/job.h"
+#include "src/table.h"
+#include "src/text.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { FILES_SHOWN = 8 };
+
+const char *tmb_plan_format(const tmb_plan_row *row)
+{
+    return row->spec && row->spec->format ? row->spec->name : "kept";
+}
+
+static bool quantized(const tmb_plan_row *row)
+{
+    return row->spec && row->spec->format;
+}
+
+/* Why a unit of this row is kept; all units of a row share the rule. */
+static const char *why(const tmb_plan *plan, const tmb_plan_row *row)
+{
+    uint32_t r = (uint32_t)(row - plan->rows);
+    for (uint32_t u = 0; u < plan->job.model->n_units; u++)
+        if (plan->row_of[u] == r && plan->job.assignment->choices[u].why)
+            return plan->job.assignment->choices[u].why;
+    return NULL;
+}
+
+const char *tmb_plan_decided(const tmb_plan *plan, const tmb_plan_row *row, char *out, size_t size)
+{
+    const char *reason = quantized(row) ? NULL : why(plan, row);
+    if (row->rule >= 0) {
+        const tmb_rule *rule = &plan->job.recipe->rules[row->rule];
+        snprintf(out, size, "line %d: %s = %s%s%s", rule->line, rule->left, rule->spec->name,
+                 reason ? "; " : "", reason ? reason : "");
+    } else {
+        snprintf(out, size, "%s", reason ? reason : "no rule");
+    }
+    return out;
+}
+
+static double bits(const tmb_plan_row *row)
+{
+    return row->parameters ? 8.0 * (double)row->bytes_out / (double)row->parameters : 0;
+}
+
+static void print_groups(const tmb_plan *plan, tmb_table *t)
+{
+    char in[TMB_HUMAN_BYTES], out[TMB_HUMAN_BYTES], decided[512];
+    uint64_t tensors_in = 0, tensors_out = 0;
+    tmb_table_open(t, "role|format|>tensors|>written|>in|>out|>bits/weight|<decided by");
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        const tmb_plan_row *row = &plan->rows[i];
+        tensors_in += row->tensors_in;
+        tensors_out += row->tensors_out;
+        tmb_table_row(t, "%s\t%s\t%llu\t%llu\t%s\t%s\t%.2f\t%s", tmb_role_name(row->role),
+                      tmb_plan_format(row), (unsigned long long)row->tensors_in,
+                      (unsigned long long)row->tensors_out, tmb_human_bytes(in, row->bytes_in),
+                      tmb_human_bytes(out, row->bytes_out), bits(row),
+                      tmb_plan_decided(plan, row, decided, sizeof decided));
+    }
+    tmb_table_rule(t);
+    tmb_table_row(t, "total\t\t%llu\t%llu\t%s\t%s\t%.2f\t%s", (unsigned long long)tensors_in,
+                  (unsigned long long)tensors_out, tmb_human_bytes(in, plan->bytes_in),
+                  tmb_human_bytes(out, plan->bytes_out), plan->bits_effective,
+                  "bits: of all Linears that a rule may move");
+}
+
+static void print_files(const tmb_plan *plan, tmb_table *t)
+{
+    char n[TMB_HUMAN_BYTES];
+    tmb_table_open(t, "file|>bytes|>tensors");
+    for (uint32_t i = 0; i < plan->n_files; i++) {
+        const tmb_out_file *f = &plan->files[i];
+        if (plan->n_files > FILES_SHOWN && i == FILES_SHOWN / 2) {
+            uint32_t hidden = plan->n_files - FILES_SHOWN;
+            tmb_table_row(t, ".. %u more, all in --json ..", hidden);
+            i += hidden;
+            f = &plan->files[i];
+        }
+        tmb_table_row(t, "%s\t%s\t%u", f->name, tmb_human_integer(n, f->header_bytes + f->data_bytes),
+                      f->n_outs);
+    }
+    uint32_t n_carried = 0;
+    uint64_t carried = 0;
+    for (uint32_t i = 0; i < plan->n_others; i++) {
+        const tmb_other_file *f = &plan->others[i];
+        bool summed = f->kind == TMB_OTHER_CARRIED;
+        n_carried += summed;
+        carried += summed ? f->bytes : 0;
+        if (!summed) tmb_table_row(t, "%s\t%s", f->name, tmb_human_integer(n, f->bytes));
+    }
+    if (n_carried)
+        tmb_table_row(t, "%u carried over\t%s", n_carried, tmb_human_integer(n, carried));
+}
+
+void tmb_plan_print_activations(const tmb_plan *plan)
+{
+    if (!plan->layout->activations) return;
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        bool said = !quantized(&plan->rows[i]);
+        for (uint32_t k = 0; k < i && !said; k++)
+            said = plan->rows[k].spec == plan->rows[i].spec;
+        const char *text = said ? NULL : plan->layout->activations(plan->rows[i].spec);
+        if (text) printf("activations  %s: %s\n", plan->rows[i].spec->name, text);
+    }
+}
+
+static void print_sentences(const char *head, const char *const *texts, uint32_t n)
+{
+    char safe[TMB_ERR_BYTES];
+    for (uint32_t i = 0; i < n; i++)
+        printf("%s%s: %s\n", i ? "" : "\n", head, tmb_safe(safe, sizeof safe, texts[i]));
+}
+
+tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
+{
+    const tmb_model *model = plan->job.model;
+    const tmb_recipe *recipe = plan->job.recipe;
+    char line[1024], safe[TMB_ERR_BYTES], a[TMB_HUMAN_BYTES], b[TMB_HUMAN_BYTES];
+    printf("model        %s: %s\n", tmb_safe(safe, sizeof safe, model->ckpt->path),
+           tmb_job_about(model, line, sizeof line));
+    printf("recipe       %s: ", tmb_safe(safe, sizeof safe, recipe->path));
+    printf("%s\n", tmb_safe(safe, sizeof safe, recipe->description ? recipe->description : ""));
+    printf("layout       %s: %s\n\n", plan->layout->name, plan->layout->summary);
+
+    tmb_table t;
+    print_groups(plan, &t);
+    bool fine = tmb_table_close(&t, 0, stdout);
+    fputs("\n", stdout);
+    print_files(plan, &t);
+    fine = tmb_table_close(&t, 0, stdout) && fine;
+    fputs("\n", stdout);
+
+    tmb_plan_print_activations(plan);
+    uint64_t free_bytes = 0;
+    bool known = !tmb_disk_free(AT_FDCWD, ".", &free_bytes, NULL);
+    printf("disk         %s to write (%s here free)\n", tmb_human_bytes(a, plan->disk_bytes),
+           known ? tmb_human_bytes(b, free_bytes) : "? ");
+    printf("memory       %s at most with %d thread%s\n", tmb_human_bytes(a, plan->peak_bytes),
+           plan->options.threads, plan->options.threads == 1 ? "" : "s");
+    double seconds = tmb_estimate_seconds(plan);
+    if (seconds >= 0)
+        printf("time         %s of arithmetic, measured on this processor; reading %s and writing may "
+               "take longer\n",
+               tmb_human_seconds(a, seconds), tmb_human_bytes(b, plan->bytes_in));
+    print_sentences("note", model->notes, model->n_notes);
+    print_sentences("warning", plan->job.assignment->warnings, plan->job.assignment->n_warnings);
+    print_sentences("warning", plan->warnings, plan->n_warnings);
+    return fine ? TMB_OK : tmb_fail_memory(err, 0, "the plan's page");
+}
+
+static void json_groups(tmb_emit *e, const tmb_plan *plan)
+{
+    char decided[512];
+    tmb_json *array = tmb_emit_array(e, e->root, "groups");
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        const tmb_plan_row *row = &plan->rows[i];
+        tmb_json *o = tmb_emit_item(e, array);
+        tmb_emit_text(e, o, "role", tmb_role_name(row->role));
+        tmb_emit_text(e, o, "format", quantized(row) ? row->spec->format->name : NULL);
+        tmb_emit_text(e, o, "spec", row->spec ? row->spec->name : NULL);
+        if (row->rule >= 0) {
+            tmb_emit_text(e, o, "rule", plan->job.recipe->rules[row->rule].left);
+            tmb_emit_int(e, o, "line", (uint64_t)plan->job.recipe->rules[row->rule].line);
+        }
+        tmb_emit_text(e, o, "decided_by", tmb_plan_decided(plan, row, decided, sizeof decided));
+        tmb_emit_int(e, o, "units", row->units);
+        tmb_emit_int(e, o, "tensors_in", row->tensors_in);
+        tmb_emit_int(e, o, "tensors_out", row->tensors_out);
+        tmb_emit_int(e, o, "parameters", row->parameters);
+        tmb_emit_int(e, o, "bytes_in", row->bytes_in);
+        tmb_emit_int(e, o, "bytes_out", row->bytes_out);
+        tmb_emit_num(e, o, "bits_per_weight", bits(row));
+        if (quantized(row) && plan->layout->activations)
+            tmb_emit_text(e, o, "activations", plan->layout->activations(row->spec));
+    }
+}
+
+static void json_file(tmb_emit *e, tmb_json *array, const char *name, uint64_t bytes, uint32_t outs)
+{
+    tmb_json *o = tmb_emit_item(e, array);
+    tmb_emit_text(e, o, "name", name);
+    tmb_emit_int(e, o, "bytes", bytes);
+    if (outs) tmb_emit_int(e, o, "tensors", outs);
+}
+
+static void json_files(tmb_emit *e, const tmb_plan *plan)
+{
+    tmb_json *array = tmb_emit_array(e, e->root, "files");
+    for (uint32_t i = 0; i < plan->n_files; i++)
+        json_file(e, array, plan->files[i].name,
+                  plan->files[i].header_bytes + plan->files[i].data_bytes, plan->files[i].n_outs);
+    for (uint32_t i = 0; i < plan->n_others; i++)
+        json_file(e, array, plan->others[i].name, plan->others[i].bytes, 0);
+}
+
+static void json_model(tmb_emit *e, const tmb_model *m)
+{
+    tmb_json *o = tmb_emit_object(e, e->root, "model");
+    tmb_emit_text(e, o, "path", m->ckpt->path);
+    tmb_emit_text(e, o, "model_type", m->model_type);
+    tmb_emit_text(e, o, "architecture", m->arch->name);
+    tmb_emit_bool(e, o, "guessed", m->guessed);
+    tmb_emit_int(e, o, "layers", (uint64_t)m->n_layers);
+    tmb_emit_int(e, o, "experts", (uint64_t)m->n_experts);
+    tmb_emit_int(e, o, "top_k", (uint64_t)m->top_k);
+    tmb_emit_int(e, o, "parameters", m->parameters);
+    tmb_emit_int(e, o, "active_parameters", m->active_parameters);
+}
+
+tmb_status tmb_plan_json(const tmb_plan *plan, tmb_err *err)
+{
+    tmb_emit e;
+    tmb_emit_open(&e);
+    json_model(&e, plan->job.model);
+    tmb_json *o = tmb_emit_object(&e, e.root, "recipe");
+    tmb_emit_text(&e, o, "name", plan->job.recipe->name);
+    tmb_emit_text(&e, o, "path", plan->job.recipe->path);
+    tmb_emit_text(&e, o, "sha256", plan->job.recipe->sha256);
+    tmb_emit_text(&e, o, "resolved", plan->resolved);
+    tmb_emit_text(&e, o, "resolved_sha256", plan->resolved_sha256);
+    tmb_emit_text(&e, e.root, "layout", plan->layout->name);
+    json_groups(&e, plan);
+    tmb_emit_int(&e, e.root, "bytes_in", plan->bytes_in);
+    tmb_emit_int(&e, e.root, "bytes_out", plan->bytes_out);
+    tmb_emit_num(&e, e.root, "bits_effective", plan->bits_effective);
+    json_files(&e, plan);
+    tmb_emit_int(&e, e.root, "disk_bytes", plan->disk_bytes);
+    uint64_t free_bytes;
+    if (!tmb_disk_free(AT_FDCWD, ".", &free_bytes, NULL))
+        tmb_emit_int(&e, e.root, "disk_free_bytes", free_bytes);
+    tmb_emit_int(&e, e.root, "peak_memory_bytes", plan->peak_bytes);
+    tmb_emit_int(&e, e.root, "threads", (uint64_t)plan->options.threads);
+    double seconds = tmb_estimate_seconds(plan);
+    if (seconds >= 0) tmb_emit_num(&e, e.root, "arithmetic_seconds", seconds);
+    tmb_emit_append(&e, tmb_emit_array(&e, e.root, "notes"), plan->job.model->notes,
+                    plan->job.model->n_notes);
+    tmb_json *warnings = tmb_emit_array(&e, e.root, "warnings");
+    tmb_emit_append(&e, warnings, plan->job.assignment->warnings, plan->job.assignment->n_warnings);
+    tmb_emit_append(&e, warnings, plan->warnings, plan->n_warnings);
+    return tmb_emit_print(&e, err);
+}

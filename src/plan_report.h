@@ -1,0 +1,18 @@
+/* plan_report.h - a plan as a page for people and as JSON. */
+#ifndef TMB_SRC_PLAN_REPORT_H
+#define TMB_SRC_PLAN_REPORT_H
+
+#include "moe/quantize/plan.h"
+
+tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err) TMB_CHECKED;
+tmb_status tmb_plan_json(const tmb_plan *plan, tmb_err *err) TMB_CHECKED;
+
+/* How activations are rounded at run time, a line for each format in use. */
+void tmb_plan_print_activations(const tmb_plan *plan);
+
+/* What a row was decided by: "line 7: *experts* = nvfp4", or why it is kept. */
+const char *tmb_plan_decided(const tmb_plan *plan, const tmb_plan_row *row, char *out, size_t size);
+/* "nvfp4", or "kept" for a row that stays as it is. */
+const char *tmb_plan_format(const tmb_plan_row *row);
+
+#endif

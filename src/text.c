@@ -1,0 +1,143 @@
+/* text.c - numbers and names for people. */
+#include "config.h"
+#include "src/text.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *scaled(char out[TMB_HUMAN_BYTES], double value, double step,
+                          const char *const *units)
+{
+    int u = 0;
+    while (value >= step && units[u + 1]) {
+        value /= step;
+        u++;
+    }
+    int digits = u == 0 || value >= 1000 ? 0 : value >= 100 ? 1 : 2;
+    snprintf(out, TMB_HUMAN_BYTES, "%.*f%s%s", digits, value, *units[u] ? " " : "", units[u]);
+    return out;
+}
+
+const char *tmb_human_bytes(char out[TMB_HUMAN_BYTES], uint64_t bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", NULL};
+    return scaled(out, (double)bytes, 1024, units);
+}
+
+const char *tmb_human_count(char out[TMB_HUMAN_BYTES], uint64_t count)
+{
+    static const char *const units[] = {"", "K", "M", "B", "T", NULL};
+    return scaled(out, (double)count, 1000, units);
+}
+
+const char *tmb_human_seconds(char out[TMB_HUMAN_BYTES], double seconds)
+{
+    if (!(seconds >= 0) || seconds > 3.6e9) seconds = 0;
+    unsigned long long s = (unsigned long long)(seconds + 0.5);
+    if (s >= 3600)
+        snprintf(out, TMB_HUMAN_BYTES, "%llu:%02llu:%02llu", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(out, TMB_HUMAN_BYTES, "%llu:%02llu", s / 60, s % 60);
+    return out;
+}
+
+const char *tmb_human_integer(char out[TMB_HUMAN_BYTES], uint64_t value)
+{
+    char digits[TMB_HUMAN_BYTES];
+    int n = snprintf(digits, sizeof digits, "%llu", (unsigned long long)value);
+    /* 2^64 has 20 digits and 6 commas: one column more than the buffer, and no such number is
+     * ever printed; group only what fits. */
+    bool group = n + (n - 1) / 3 < TMB_HUMAN_BYTES;
+    size_t o = 0;
+    for (int i = 0; i < n; i++) {
+        if (group && i && (n - i) % 3 == 0) out[o++] = ',';
+        out[o++] = digits[i];
+    }
+    out[o] = 0;
+    return out;
+}
+
+/* Bytes of the UTF-8 character at s, 0 when it is none; *code gets its value. */
+static int utf8(const unsigned char *s, uint32_t *code)
+{
+    if (s[0] < 0x80) {
+        *code = s[0];
+        return 1;
+    }
+    int n = s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0xc2 ? 2 : 0;
+    if (!n || s[0] >= 0xf5) return 0;
+    uint32_t c = s[0] & (0xffu >> (n + 1));
+    for (int i = 1; i < n; i++) {
+        if ((s[i] & 0xc0) != 0x80) return 0; /* also stops at the final NUL */
+        c = c << 6 | (s[i] & 0x3f);
+    }
+    bool overlong = (n == 3 && c < 0x800) || (n == 4 && c < 0x10000);
+    if (overlong || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return 0;
+    *code = c;
+    return n;
+}
+
+static bool harmless(uint32_t c)
+{
+    bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
+    bool reorders = (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+    return !control && !reorders && c != 0x200e && c != 0x200f && c != 0x2028 && c != 0x2029;
+}
+
+const char *tmb_safe(char *out, size_t size, const char *text)
+{
+    const unsigned char *s = (const unsigned char *)(text ? text : "");
+    size_t o = 0;
+    while (*s) {
+        uint32_t c = 0;
+        int n = utf8(s, &c);
+        bool plain = n && harmless(c);
+        if (!n) n = 1;
+        if (o + (plain ? (size_t)n : 4 * (size_t)n) + 1 > size) break;
+        for (int i = 0; i < n; i++) {
+            if (plain)
+                out[o++] = (char)s[i];
+            else
+                o += (size_t)snprintf(out + o, size - o, "\\x%02x", s[i]);
+        }
+        s += n;
+    }
+    if (size) out[o] = 0;
+    return out;
+}
+
+size_t tmb_columns(const char *text)
+{
+    size_t n = 0;
+    for (const unsigned char *s = (const unsigned char *)text; *s; s++)
+        n += (*s & 0xc0) != 0x80;
+    return n;
+}
+
+static char *forward(char *s, size_t columns)
+{
+    while (*s && columns) {
+        s++;
+        while (((unsigned char)*s & 0xc0) == 0x80)
+            s++;
+        columns--;
+    }
+    return s;
+}
+
+void tmb_shorten(char *text, size_t columns)
+{
+    size_t have = tmb_columns(text);
+    if (have <= columns) return;
+    if (columns < 8) {
+        *forward(text, columns) = 0;
+        return;
+    }
+    /* The end of a module name tells more than its start. */
+    size_t head = (columns - 2) / 2, tail = columns - 2 - head;
+    char *cut = forward(text, head), *rest = forward(text, have - tail);
+    memmove(cut + 2, rest, strlen(rest) + 1);
+    memcpy(cut, "..", 2);
+}

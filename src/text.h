@@ -1,0 +1,28 @@
+/* text.h - numbers and names for people: sizes, rates, times, and names made safe to print. */
+#ifndef TMB_SRC_TEXT_H
+#define TMB_SRC_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TMB_HUMAN_BYTES = 24 };
+
+/* "512 B", "1.50 MiB", "379.2 GiB": three or four digits, powers of 1024. */
+const char *tmb_human_bytes(char out[TMB_HUMAN_BYTES], uint64_t bytes);
+/* "950", "2.74 M", "671 B": powers of 1000, for parameters. */
+const char *tmb_human_count(char out[TMB_HUMAN_BYTES], uint64_t count);
+/* "0:07", "12:34", "3:05:00". */
+const char *tmb_human_seconds(char out[TMB_HUMAN_BYTES], double seconds);
+/* "369,122". */
+const char *tmb_human_integer(char out[TMB_HUMAN_BYTES], uint64_t value);
+
+/* out [size] = text with control characters, broken UTF-8 and the characters that reorder a line
+ * (U+202A..202E, U+2066..2069) shown as \xNN, cut to fit.  Names come from untrusted files. */
+const char *tmb_safe(char *out, size_t size, const char *text);
+
+/* Columns that text takes on a terminal: one for each UTF-8 character. */
+size_t tmb_columns(const char *text);
+/* Shorten text in place to at most `columns`, the middle replaced by "..". */
+void tmb_shorten(char *text, size_t columns);
+
+#endif

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define GIB (UINT64_C(1) << 30)
 
@@ -146,12 +147,21 @@ static tmb_status ask_for(tmb_machine *m, const char *gpu, tmb_err *err)
                     gpu);
 }
 
+bool tmb_disk_free_here(uint64_t *bytes)
+{
+    int fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool told = !tmb_disk_free(fd, ".", bytes, NULL);
+    close(fd);
+    return told;
+}
+
 tmb_status tmb_machine_look(tmb_machine *m, const char *gpu, tmb_err *err)
 {
     memset(m, 0, sizeof *m);
     look_at_processor(m);
     look_at_memory(m);
-    if (tmb_disk_free(AT_FDCWD, ".", &m->disk_free, NULL)) m->disk_free = 0;
+    if (!tmb_disk_free_here(&m->disk_free)) m->disk_free = 0;
     if (gpu) return ask_for(m, gpu, err);
     m->n_gpus = tmb_gpus_find(m->gpus, TMB_GPUS_MAX, m->no_gpu, sizeof m->no_gpu);
     if (!m->n_gpus) {

@@ -24,4 +24,7 @@ typedef struct tmb_machine {
 /* gpu: NULL, or what --gpu says: "h100", "8xB200", "sm90". */
 tmb_status tmb_machine_look(tmb_machine *machine, const char *gpu, tmb_err *err) TMB_CHECKED;
 
+/* Free bytes where the working directory lies; false when the system does not say. */
+bool tmb_disk_free_here(uint64_t *bytes);
+
 #endif

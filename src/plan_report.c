@@ -5,10 +5,10 @@
 #include "src/emit.h"
 #include "src/estimate.h"
 #include "src/job.h"
+#include "src/machine.h"
 #include "src/table.h"
 #include "src/text.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,11 +37,13 @@ static const char *why(const tmb_plan *plan, const tmb_plan_row *row)
 const char *tmb_plan_decided(const tmb_plan *plan, const tmb_plan_row *row, char *out, size_t size)
 {
     const char *reason = quantized(row) ? NULL : why(plan, row);
-    if (row->rule >= 0) {
+    if (row->rule >= 0 && !reason) {
         const tmb_rule *rule = &plan->job.recipe->rules[row->rule];
-        snprintf(out, size, "line %d: %s = %s%s%s", rule->line, rule->left, rule->spec->name,
-                 reason ? "; " : "", reason ? reason : "");
+        snprintf(out, size, "line %d: %s = %s", rule->line, rule->left, rule->spec->name);
     } else {
+        const char *role = tmb_role_name(row->role); /* the row's first column says it */
+        size_t n = strlen(role);
+        if (reason && !strncmp(reason, role, n) && !strncmp(reason + n, ": ", 2)) reason += n + 2;
         snprintf(out, size, "%s", reason ? reason : "no rule");
     }
     return out;
@@ -142,15 +144,14 @@ tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
 
     tmb_plan_print_activations(plan);
     uint64_t free_bytes = 0;
-    bool known = !tmb_disk_free(AT_FDCWD, ".", &free_bytes, NULL);
-    printf("disk         %s to write (%s here free)\n", tmb_human_bytes(a, plan->disk_bytes),
+    bool known = tmb_disk_free_here(&free_bytes);
+    printf("disk         %s to write (%s free here)\n", tmb_human_bytes(a, plan->disk_bytes),
            known ? tmb_human_bytes(b, free_bytes) : "? ");
     printf("memory       %s at most with %d thread%s\n", tmb_human_bytes(a, plan->peak_bytes),
            plan->options.threads, plan->options.threads == 1 ? "" : "s");
     double seconds = tmb_estimate_seconds(plan);
     if (seconds >= 0)
-        printf("time         %s of arithmetic, measured on this processor; reading %s and writing may "
-               "take longer\n",
+        printf("time         %s of arithmetic, measured here; reading %s and writing may take longer\n",
                tmb_human_seconds(a, seconds), tmb_human_bytes(b, plan->bytes_in));
     print_sentences("note", model->notes, model->n_notes);
     print_sentences("warning", plan->job.assignment->warnings, plan->job.assignment->n_warnings);
@@ -236,7 +237,7 @@ tmb_status tmb_plan_json(const tmb_plan *plan, tmb_err *err)
     json_files(&e, plan);
     tmb_emit_int(&e, e.root, "disk_bytes", plan->disk_bytes);
     uint64_t free_bytes;
-    if (!tmb_disk_free(AT_FDCWD, ".", &free_bytes, NULL))
+    if (tmb_disk_free_here(&free_bytes))
         tmb_emit_int(&e, e.root, "disk_free_bytes", free_bytes);
     tmb_emit_int(&e, e.root, "peak_memory_bytes", plan->peak_bytes);
     tmb_emit_int(&e, e.root, "threads", (uint64_t)plan->options.threads);

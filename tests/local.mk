@@ -21,10 +21,16 @@ check_PROGRAMS +=           \
 	tests/test_resume         \
 	tests/test_shipped        \
 	tests/test_verify         \
+	tests/test_terminal       \
 	tests/test_w4a16
 dist_check_SCRIPTS +=       \
+	tests/cli.test          \
+	tests/demo.test         \
+	tests/docs.test         \
+	tests/help.test         \
 	tests/layers.test       \
-	tests/malformed.test
+	tests/malformed.test    \
+	tests/plan.test
 EXTRA_DIST += tests/job.h tests/mini_model.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
@@ -48,6 +54,9 @@ tests_test_malformed_SOURCES = tests/test_malformed.c \
 	tests/malformed/checkpoints/grammar_cases.c  \
 	tests/malformed/checkpoints/header_cases.c   \
 	tests/malformed/checkpoints/index_cases.c
+
+tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.h \
+	src/table.c src/table.h src/text.c src/text.h
 
 LDADD = $(tombac_libs)
 

@@ -55,7 +55,7 @@ tests_test_malformed_SOURCES = tests/test_malformed.c \
 	tests/malformed/checkpoints/header_cases.c   \
 	tests/malformed/checkpoints/index_cases.c
 
-tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.h \
+tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.h src/stop.c src/stop.h \
 	src/table.c src/table.h src/text.c src/text.h
 
 LDADD = $(tombac_libs)

@@ -17,27 +17,37 @@ static const struct generation {
     const char *recipes[4]; /* in the order of preference */
     const char *why;
 } generations[] = {
-    {100, "Blackwell", "FP4 and FP8 tensor cores",
+    {100,
+     "Blackwell",
+     "FP4 and FP8 tensor cores",
      {"nvfp4-experts", "nvfp4-all", NULL},
      "its tensor cores multiply FP4 (NVFP4 W4A4) for the experts and FP8 for the rest"},
-    {90, "Hopper", "FP8 tensor cores, no FP4",
+    {90,
+     "Hopper",
+     "FP8 tensor cores, no FP4",
      {"fp8-all", "nvfp4-weight-only", "int4-experts", NULL},
      "FP8 is computed natively; FP4 is only a smaller way to store weights here"},
-    {89, "Ada", "FP8 tensor cores, no FP4",
+    {89,
+     "Ada",
+     "FP8 tensor cores, no FP4",
      {"fp8-all", "nvfp4-weight-only", "int4-experts", NULL},
      "FP8 is computed natively; FP4 is only a smaller way to store weights here"},
-    {80, "Ampere", "BF16 and INT8 tensor cores, no FP8, no FP4",
+    {80,
+     "Ampere",
+     "BF16 and INT8 tensor cores, no FP8, no FP4",
      {"int4-experts", NULL},
      "it has no FP8 or FP4 arithmetic: INT4 weights with BF16 arithmetic are what engines have "
      "fast kernels for"},
-    {0, "older than Ampere", "no BF16 tensor cores",
+    {0,
+     "older than Ampere",
+     "no BF16 tensor cores",
      {"int4-experts", NULL},
      "engines' expert kernels start at sm_80: try it before relying on it"},
 };
 
 static const char *const all_recipes[] = {
-    "nvfp4-experts", "nvfp4-experts-only", "nvfp4-all",    "nvfp4-weight-only", "fp8-all",
-    "fp8-block",     "mxfp4-experts",      "int4-experts", NULL};
+    "nvfp4-experts", "nvfp4-experts-only", "nvfp4-all", "nvfp4-weight-only", "fp8-all", "fp8-block",
+    "mxfp4-experts", "int4-experts",       NULL};
 
 static const struct generation *generation_of(const tmb_gpu *g)
 {
@@ -83,6 +93,10 @@ static void try_recipe(tmb_advice *a, tmb_job *job, const char *recipe, int capa
         c->bits = job->plan->bits_effective;
         c->fits = !a->budget || c->bytes <= a->budget;
         describe(c, job->plan, capability);
+        if (!*c->runs) {
+            c->possible = false;
+            snprintf(c->why, sizeof c->why, "no Linear has a shape that its format takes");
+        }
     } else {
         snprintf(c->why, sizeof c->why, "%.250s", err.message);
     }

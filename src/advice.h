@@ -15,8 +15,8 @@ typedef struct tmb_candidate {
     uint64_t bytes;
     double bits;
     bool fits;
-    char runs[96];  /* how this GPU computes it */
-    char why[256];  /* why it is not possible */
+    char runs[96]; /* how this GPU computes it */
+    char why[256]; /* why it is not possible */
 } tmb_candidate;
 
 enum { TMB_CANDIDATES_MAX = 12 };

@@ -160,8 +160,8 @@ static tmb_status take_operand(parser *p, const char *word, tmb_err *err)
         return tmb_fail(err, TMB_EUSAGE, "unexpected '%.200s'; usage: tombac %s %s", word,
                         p->command->name, p->command->synopsis);
     if (!*word)
-        return tmb_fail(err, TMB_EUSAGE, "an empty argument; usage: tombac %s %s",
-                        p->command->name, p->command->synopsis);
+        return tmb_fail(err, TMB_EUSAGE, "an empty argument; usage: tombac %s %s", p->command->name,
+                        p->command->synopsis);
     p->operands[p->n_operands++] = word;
     return TMB_OK;
 }
@@ -169,8 +169,8 @@ static tmb_status take_operand(parser *p, const char *word, tmb_err *err)
 tmb_status tmb_args_parse(const tmb_command *command, void *options, int argc, char **argv,
                           const char *operands[TMB_OPERANDS], tmb_err *err)
 {
-    parser p = {.command = command, .options = options, .argc = argc, .argv = argv,
-                .operands = operands};
+    parser p = {
+        .command = command, .options = options, .argc = argc, .argv = argv, .operands = operands};
     tmb_common *c = options;
     c->progress = "auto";
     for (int i = 0; i < TMB_OPERANDS; i++)

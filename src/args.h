@@ -21,8 +21,8 @@ typedef enum tmb_arg_kind {
 } tmb_arg_kind;
 
 typedef struct tmb_arg {
-    const char *name;  /* "max-ram", without dashes; NULL ends the table */
-    char letter;       /* 'o' for -o, 0 for none */
+    const char *name; /* "max-ram", without dashes; NULL ends the table */
+    char letter;      /* 'o' for -o, 0 for none */
     tmb_arg_kind kind;
     size_t offset;     /* of the value in the command's options struct */
     const char *value; /* "SIZE" in the help */

@@ -42,7 +42,7 @@ static bool print_candidates(const tmb_advice *a)
 {
     char bytes[TMB_HUMAN_BYTES];
     tmb_table t;
-    tmb_table_open(&t, "recipe|>weights|>bits/weight|fits|<how this GPU computes it");
+    tmb_table_open(&t, "recipe|>weights|>bits/weight|fits|~how this GPU computes it");
     for (int i = 0; i < a->n_candidates; i++) {
         const tmb_candidate *c = &a->candidates[i];
         if (c->possible)

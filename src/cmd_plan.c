@@ -18,10 +18,14 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     TRY(tmb_args_parse(self, &o, argc, argv, operands, err));
     if (o.common.help) return TMB_OK;
     if (!o.recipe)
-        return tmb_fail(err, TMB_EUSAGE, "no recipe given; add --recipe with a file or a shipped "
-                                         "name such as nvfp4-experts");
-    tmb_plan_options want = {.layout = o.layout, .shard_size = o.shard_size, .max_ram = o.max_ram,
-                             .threads = o.common.threads, .copy_code = o.copy_code};
+        return tmb_fail(err, TMB_EUSAGE,
+                        "no recipe given; add --recipe with a file or a shipped "
+                        "name such as nvfp4-experts");
+    tmb_plan_options want = {.layout = o.layout,
+                             .shard_size = o.shard_size,
+                             .max_ram = o.max_ram,
+                             .threads = o.common.threads,
+                             .copy_code = o.copy_code};
     tmb_job job = {0};
     tmb_status status = tmb_job_open(&job, operands[0], err);
     if (!status) status = tmb_job_plan(&job, o.recipe, &want, err);
@@ -48,8 +52,8 @@ static const tmb_arg args[] = {
      "largest output shard [as the recipe says, else 5 GB]", NULL},
     {"max-ram", 0, TMB_ARG_SIZE, offsetof(options, max_ram), "SIZE",
      "plan for at most this much memory [no limit]", NULL},
-    {"copy-code", 0, TMB_ARG_FLAG, offsetof(options, copy_code), NULL,
-     "carry *.py files over too", NULL},
+    {"copy-code", 0, TMB_ARG_FLAG, offsetof(options, copy_code), NULL, "carry *.py files over too",
+     NULL},
     {0},
 };
 

@@ -90,8 +90,8 @@ static void print_next(const tmb_plan *plan, const char *out)
     if (arch->engines_note) printf("note: %s\n", arch->engines_note);
 }
 
-static tmb_status print_summary(const tmb_plan *plan, const tmb_quantize_result *r,
-                                const char *out, tmb_err *err)
+static tmb_status print_summary(const tmb_plan *plan, const tmb_quantize_result *r, const char *out,
+                                tmb_err *err)
 {
     char written[TMB_HUMAN_BYTES], in[TMB_HUMAN_BYTES], time[TMB_HUMAN_BYTES];
     char safe[TMB_ERR_BYTES];
@@ -105,13 +105,14 @@ static tmb_status print_summary(const tmb_plan *plan, const tmb_quantize_result 
     tmb_table t;
     print_errors(plan, r, &t);
     bool fine = tmb_table_close(&t, 0, stdout);
+    fputs("\n", stdout);
     tmb_plan_print_activations(plan);
     print_next(plan, out);
     return fine ? TMB_OK : tmb_fail_memory(err, 0, "the summary");
 }
 
-static tmb_status json_summary(const tmb_plan *plan, const tmb_quantize_result *r,
-                               const char *out, tmb_err *err)
+static tmb_status json_summary(const tmb_plan *plan, const tmb_quantize_result *r, const char *out,
+                               tmb_err *err)
 {
     tmb_emit e;
     tmb_emit_open(&e);
@@ -144,11 +145,13 @@ static tmb_status json_summary(const tmb_plan *plan, const tmb_quantize_result *
 static tmb_status check_options(const options *o, tmb_err *err)
 {
     if (!o->recipe)
-        return tmb_fail(err, TMB_EUSAGE, "no recipe given; add --recipe with a file or a shipped "
-                                         "name such as nvfp4-experts");
+        return tmb_fail(err, TMB_EUSAGE,
+                        "no recipe given; add --recipe with a file or a shipped "
+                        "name such as nvfp4-experts");
     if (!o->out)
-        return tmb_fail(err, TMB_EUSAGE, "no output folder given; add -o with the name of a folder "
-                                         "that does not exist yet");
+        return tmb_fail(err, TMB_EUSAGE,
+                        "no output folder given; add -o with the name of a folder "
+                        "that does not exist yet");
     if (o->stats)
         return tmb_fail(err, TMB_EUNAVAILABLE,
                         "--stats: this version has no calibration; leave it out, activation scales "
@@ -163,8 +166,11 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     TRY(tmb_args_parse(self, &o, argc, argv, operands, err));
     if (o.common.help) return TMB_OK;
     TRY(check_options(&o, err));
-    tmb_plan_options want = {.layout = o.layout, .shard_size = o.shard_size, .max_ram = o.max_ram,
-                             .threads = o.common.threads, .copy_code = o.copy_code};
+    tmb_plan_options want = {.layout = o.layout,
+                             .shard_size = o.shard_size,
+                             .max_ram = o.max_ram,
+                             .threads = o.common.threads,
+                             .copy_code = o.copy_code};
     tmb_job job = {0};
     tmb_quantize_result *result = NULL;
     tmb_meter meter;
@@ -174,8 +180,8 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     if (!status) status = tmb_job_open(&job, operands[0], err);
     if (!status) status = tmb_job_plan(&job, o.recipe, &want, err);
     if (!status) {
-        tmb_quantize_options q = {.out = o.out, .restart = o.restart, .command = line,
-                                  .watch = tmb_meter_watch(&meter)};
+        tmb_quantize_options q = {
+            .out = o.out, .restart = o.restart, .command = line, .watch = tmb_meter_watch(&meter)};
         status = tmb_quantize(job.plan, &q, &result, err);
     }
     tmb_meter_close(&meter);
@@ -204,8 +210,8 @@ static const tmb_arg args[] = {
      "largest output shard [as the recipe says, else 5 GB]", NULL},
     {"restart", 0, TMB_ARG_FLAG, offsetof(options, restart), NULL,
      "discard what an earlier, unfinished run left in OUT", NULL},
-    {"copy-code", 0, TMB_ARG_FLAG, offsetof(options, copy_code), NULL,
-     "carry *.py files over too", NULL},
+    {"copy-code", 0, TMB_ARG_FLAG, offsetof(options, copy_code), NULL, "carry *.py files over too",
+     NULL},
     {0},
 };
 

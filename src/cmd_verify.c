@@ -81,7 +81,7 @@ static tmb_status print_report(const tmb_verify_report *r, const char *path, con
     print_findings(r);
     bool fine = o->common.quiet || print_tables(r, o->against != NULL);
     if (!o->common.quiet) fputs("\n", stdout);
-    printf("%s: %s: %u kinds of checks, %u error%s, %u warning%s; layout %s", 
+    printf("%s: %s: %u kinds of checks, %u error%s, %u warning%s; layout %s",
            tmb_safe(safe, sizeof safe, path), verdict(r), r->n_checks, r->n_errors,
            r->n_errors == 1 ? "" : "s", r->n_warnings, r->n_warnings == 1 ? "" : "s", r->layout);
     if (r->files_known)
@@ -150,8 +150,10 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     tmb_status status = tmb_job_open(&got, operands[0], err);
     if (!status && o.against) status = tmb_job_open(&source, o.against, err);
     if (!status) {
-        tmb_verify_options v = {.against = source.model, .threads = o.common.threads,
-                                .checksums = !o.no_checksums, .watch = tmb_meter_watch(&meter)};
+        tmb_verify_options v = {.against = source.model,
+                                .threads = o.common.threads,
+                                .checksums = !o.no_checksums,
+                                .watch = tmb_meter_watch(&meter)};
         status = tmb_verify(&report, got.model, &v, err);
     }
     tmb_meter_close(&meter);
@@ -159,8 +161,9 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
         status = o.common.json ? json_report(report, operands[0], &o, err)
                                : print_report(report, operands[0], &o, err);
     if (!status && report->n_errors)
-        status = tmb_fail(err, TMB_EDATA, "%s: verification failed with %u error%s; do not serve it",
-                          operands[0], report->n_errors, report->n_errors == 1 ? "" : "s");
+        status =
+            tmb_fail(err, TMB_EDATA, "%s: verification failed with %u error%s; do not serve it",
+                     operands[0], report->n_errors, report->n_errors == 1 ? "" : "s");
     tmb_verify_report_close(report);
     tmb_job_close(&source);
     tmb_job_close(&got);

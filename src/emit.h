@@ -16,7 +16,8 @@ typedef struct tmb_emit {
 } tmb_emit;
 
 void tmb_emit_open(tmb_emit *e);
-void tmb_emit_text(tmb_emit *e, tmb_json *object, const char *key, const char *text); /* NULL: null */
+void tmb_emit_text(tmb_emit *e, tmb_json *object, const char *key,
+                   const char *text); /* NULL: null */
 void tmb_emit_int(tmb_emit *e, tmb_json *object, const char *key, uint64_t value);
 void tmb_emit_num(tmb_emit *e, tmb_json *object, const char *key, double value);
 void tmb_emit_bool(tmb_emit *e, tmb_json *object, const char *key, bool value);

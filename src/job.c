@@ -48,7 +48,8 @@ const char *tmb_job_about(const tmb_model *m, char *out, size_t size)
     size_t o = (size_t)snprintf(out, size, "%s%s",
                                 tmb_safe(type, sizeof type, *m->model_type ? m->model_type : "?"),
                                 m->guessed ? " (unknown architecture, roles are guessed)" : "");
-    if (m->n_layers && o < size) o += (size_t)snprintf(out + o, size - o, ", %d layers", m->n_layers);
+    if (m->n_layers && o < size)
+        o += (size_t)snprintf(out + o, size - o, ", %d layers", m->n_layers);
     if (m->n_experts && o < size)
         o += (size_t)snprintf(out + o, size - o, ", %d experts", m->n_experts);
     if (m->n_experts && m->top_k && o < size)

@@ -39,4 +39,4 @@ tombac_LDADD = $(tombac_libs)
 noinst_DATA = src/recipes.dir
 CLEANFILES += src/recipes.dir
 src/recipes.dir: Makefile
-	$(AM_V_GEN)$(MKDIR_P) src && echo '$(abs_top_srcdir)/recipes' > $@
+	$(AM_V_GEN)$(MKDIR_P) src && (cd $(top_srcdir)/recipes && pwd) > $@

@@ -94,6 +94,15 @@ static void look_at_memory(tmb_machine *m)
     }
 }
 
+uint64_t tmb_machine_disk_free(void)
+{
+    uint64_t bytes = 0;
+    int fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || tmb_disk_free(fd, ".", &bytes, NULL)) bytes = 0;
+    if (fd >= 0) close(fd);
+    return bytes;
+}
+
 static void set_gpus(tmb_machine *m, long count, const struct known *k)
 {
     m->n_gpus = (int)count;
@@ -147,21 +156,12 @@ static tmb_status ask_for(tmb_machine *m, const char *gpu, tmb_err *err)
                     gpu);
 }
 
-bool tmb_disk_free_here(uint64_t *bytes)
-{
-    int fd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return false;
-    bool told = !tmb_disk_free(fd, ".", bytes, NULL);
-    close(fd);
-    return told;
-}
-
 tmb_status tmb_machine_look(tmb_machine *m, const char *gpu, tmb_err *err)
 {
     memset(m, 0, sizeof *m);
     look_at_processor(m);
     look_at_memory(m);
-    if (!tmb_disk_free_here(&m->disk_free)) m->disk_free = 0;
+    m->disk_free = tmb_machine_disk_free();
     if (gpu) return ask_for(m, gpu, err);
     m->n_gpus = tmb_gpus_find(m->gpus, TMB_GPUS_MAX, m->no_gpu, sizeof m->no_gpu);
     if (!m->n_gpus) {

@@ -21,10 +21,10 @@ typedef struct tmb_machine {
     char no_gpu[160];
 } tmb_machine;
 
+/* Bytes free in the working directory; 0 when the system does not tell. */
+uint64_t tmb_machine_disk_free(void);
+
 /* gpu: NULL, or what --gpu says: "h100", "8xB200", "sm90". */
 tmb_status tmb_machine_look(tmb_machine *machine, const char *gpu, tmb_err *err) TMB_CHECKED;
-
-/* Free bytes where the working directory lies; false when the system does not say. */
-bool tmb_disk_free_here(uint64_t *bytes);
 
 #endif

@@ -37,13 +37,13 @@ static const char *why(const tmb_plan *plan, const tmb_plan_row *row)
 const char *tmb_plan_decided(const tmb_plan *plan, const tmb_plan_row *row, char *out, size_t size)
 {
     const char *reason = quantized(row) ? NULL : why(plan, row);
+    const char *role = tmb_role_name(row->role);
+    size_t n = strlen(role);
+    if (reason && !strncmp(reason, role, n) && !strncmp(reason + n, ": ", 2)) reason += n + 2;
     if (row->rule >= 0 && !reason) {
         const tmb_rule *rule = &plan->job.recipe->rules[row->rule];
         snprintf(out, size, "line %d: %s = %s", rule->line, rule->left, rule->spec->name);
     } else {
-        const char *role = tmb_role_name(row->role); /* the row's first column says it */
-        size_t n = strlen(role);
-        if (reason && !strncmp(reason, role, n) && !strncmp(reason + n, ": ", 2)) reason += n + 2;
         snprintf(out, size, "%s", reason ? reason : "no rule");
     }
     return out;
@@ -57,23 +57,20 @@ static double bits(const tmb_plan_row *row)
 static void print_groups(const tmb_plan *plan, tmb_table *t)
 {
     char in[TMB_HUMAN_BYTES], out[TMB_HUMAN_BYTES], decided[512];
-    uint64_t tensors_in = 0, tensors_out = 0;
-    tmb_table_open(t, "role|format|>tensors|>written|>in|>out|>bits/weight|<decided by");
+    uint64_t tensors_in = 0;
+    tmb_table_open(t, "role|format|>tensors|>in|>out|>bits/weight|~decided by");
     for (uint32_t i = 0; i < plan->n_rows; i++) {
         const tmb_plan_row *row = &plan->rows[i];
         tensors_in += row->tensors_in;
-        tensors_out += row->tensors_out;
-        tmb_table_row(t, "%s\t%s\t%llu\t%llu\t%s\t%s\t%.2f\t%s", tmb_role_name(row->role),
+        tmb_table_row(t, "%s\t%s\t%llu\t%s\t%s\t%.2f\t%s", tmb_role_name(row->role),
                       tmb_plan_format(row), (unsigned long long)row->tensors_in,
-                      (unsigned long long)row->tensors_out, tmb_human_bytes(in, row->bytes_in),
-                      tmb_human_bytes(out, row->bytes_out), bits(row),
-                      tmb_plan_decided(plan, row, decided, sizeof decided));
+                      tmb_human_bytes(in, row->bytes_in), tmb_human_bytes(out, row->bytes_out),
+                      bits(row), tmb_plan_decided(plan, row, decided, sizeof decided));
     }
     tmb_table_rule(t);
-    tmb_table_row(t, "total\t\t%llu\t%llu\t%s\t%s\t%.2f\t%s", (unsigned long long)tensors_in,
-                  (unsigned long long)tensors_out, tmb_human_bytes(in, plan->bytes_in),
-                  tmb_human_bytes(out, plan->bytes_out), plan->bits_effective,
-                  "bits: of all Linears that a rule may move");
+    tmb_table_row(t, "total\t\t%llu\t%s\t%s\t%.2f\t%s", (unsigned long long)tensors_in,
+                  tmb_human_bytes(in, plan->bytes_in), tmb_human_bytes(out, plan->bytes_out),
+                  plan->bits_effective, "bits: of what a glob may move");
 }
 
 static void print_files(const tmb_plan *plan, tmb_table *t)
@@ -88,8 +85,8 @@ static void print_files(const tmb_plan *plan, tmb_table *t)
             i += hidden;
             f = &plan->files[i];
         }
-        tmb_table_row(t, "%s\t%s\t%u", f->name, tmb_human_integer(n, f->header_bytes + f->data_bytes),
-                      f->n_outs);
+        tmb_table_row(t, "%s\t%s\t%u", f->name,
+                      tmb_human_integer(n, f->header_bytes + f->data_bytes), f->n_outs);
     }
     uint32_t n_carried = 0;
     uint64_t carried = 0;
@@ -130,7 +127,7 @@ tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
     char line[1024], safe[TMB_ERR_BYTES], a[TMB_HUMAN_BYTES], b[TMB_HUMAN_BYTES];
     printf("model        %s: %s\n", tmb_safe(safe, sizeof safe, model->ckpt->path),
            tmb_job_about(model, line, sizeof line));
-    printf("recipe       %s: ", tmb_safe(safe, sizeof safe, recipe->path));
+    printf("recipe       %s: ", tmb_safe(safe, sizeof safe, recipe->name));
     printf("%s\n", tmb_safe(safe, sizeof safe, recipe->description ? recipe->description : ""));
     printf("layout       %s: %s\n\n", plan->layout->name, plan->layout->summary);
 
@@ -143,15 +140,13 @@ tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
     fputs("\n", stdout);
 
     tmb_plan_print_activations(plan);
-    uint64_t free_bytes = 0;
-    bool known = tmb_disk_free_here(&free_bytes);
-    printf("disk         %s to write (%s free here)\n", tmb_human_bytes(a, plan->disk_bytes),
-           known ? tmb_human_bytes(b, free_bytes) : "? ");
+    printf("disk         %s to write, %s free here\n", tmb_human_bytes(a, plan->disk_bytes),
+           tmb_human_bytes(b, tmb_machine_disk_free()));
     printf("memory       %s at most with %d thread%s\n", tmb_human_bytes(a, plan->peak_bytes),
            plan->options.threads, plan->options.threads == 1 ? "" : "s");
     double seconds = tmb_estimate_seconds(plan);
     if (seconds >= 0)
-        printf("time         %s of arithmetic, measured here; reading %s and writing may take longer\n",
+        printf("time         %s of arithmetic, as measured here; reading %s may take longer\n",
                tmb_human_seconds(a, seconds), tmb_human_bytes(b, plan->bytes_in));
     print_sentences("note", model->notes, model->n_notes);
     print_sentences("warning", plan->job.assignment->warnings, plan->job.assignment->n_warnings);
@@ -236,9 +231,7 @@ tmb_status tmb_plan_json(const tmb_plan *plan, tmb_err *err)
     tmb_emit_num(&e, e.root, "bits_effective", plan->bits_effective);
     json_files(&e, plan);
     tmb_emit_int(&e, e.root, "disk_bytes", plan->disk_bytes);
-    uint64_t free_bytes;
-    if (tmb_disk_free_here(&free_bytes))
-        tmb_emit_int(&e, e.root, "disk_free_bytes", free_bytes);
+    tmb_emit_int(&e, e.root, "disk_free_bytes", tmb_machine_disk_free());
     tmb_emit_int(&e, e.root, "peak_memory_bytes", plan->peak_bytes);
     tmb_emit_int(&e, e.root, "threads", (uint64_t)plan->options.threads);
     double seconds = tmb_estimate_seconds(plan);

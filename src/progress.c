@@ -81,16 +81,16 @@ static void print_json(const tmb_meter *m, const char *event, double now)
     tmb_json *o = tmb_json_new_object();
     if (!o) return;
     double l = left(m, now);
-    bool fine = tmb_json_set(o, "event", tmb_json_new_string(event)) &&
-                tmb_json_set(o, "phase", tmb_json_new_string(p->phase)) &&
-                tmb_json_set(o, "done_bytes", tmb_json_new_integer((int64_t)p->done_bytes)) &&
-                tmb_json_set(o, "total_bytes", tmb_json_new_integer((int64_t)p->total_bytes)) &&
-                tmb_json_set(o, "done_units", tmb_json_new_integer(p->done_units)) &&
-                tmb_json_set(o, "total_units", tmb_json_new_integer(p->total_units)) &&
-                tmb_json_set(o, "bytes_per_second", tmb_json_new_number(rate(m, now))) &&
-                tmb_json_set(o, "eta_seconds",
-                             l < 0 ? tmb_json_new_null() : tmb_json_new_number(l)) &&
-                (!p->current || tmb_json_set(o, "current", tmb_json_new_string(p->current)));
+    bool fine =
+        tmb_json_set(o, "event", tmb_json_new_string(event)) &&
+        tmb_json_set(o, "phase", tmb_json_new_string(p->phase)) &&
+        tmb_json_set(o, "done_bytes", tmb_json_new_integer((int64_t)p->done_bytes)) &&
+        tmb_json_set(o, "total_bytes", tmb_json_new_integer((int64_t)p->total_bytes)) &&
+        tmb_json_set(o, "done_units", tmb_json_new_integer(p->done_units)) &&
+        tmb_json_set(o, "total_units", tmb_json_new_integer(p->total_units)) &&
+        tmb_json_set(o, "bytes_per_second", tmb_json_new_number(rate(m, now))) &&
+        tmb_json_set(o, "eta_seconds", l < 0 ? tmb_json_new_null() : tmb_json_new_number(l)) &&
+        (!p->current || tmb_json_set(o, "current", tmb_json_new_string(p->current)));
     char *text = fine ? tmb_json_dump(o, 0) : NULL;
     if (text) fprintf(m->to, "%.*s\n", (int)strcspn(text, "\n"), text);
     free(text);

@@ -19,8 +19,8 @@ typedef struct tmb_meter {
     tmb_meter_mode mode;
     FILE *to;
     const char *phase;
-    double began, shown;    /* seconds on the monotonic clock */
-    uint64_t first_bytes;   /* done when the phase began: a resumed job starts above 0 */
+    double began, shown;  /* seconds on the monotonic clock */
+    uint64_t first_bytes; /* done when the phase began: a resumed job starts above 0 */
     tmb_progress last;
     bool drawn;
 } tmb_meter;

@@ -45,8 +45,9 @@ void tmb_table_open(tmb_table *t, const char *heads)
     for (int c = 0; row && c < t->columns; c++) {
         size_t n = strcspn(heads, "|");
         if (*heads == '>') t->right[c] = true;
-        if (*heads == '<') t->flexible = c;
-        size_t mark = *heads == '>' || *heads == '<';
+        if (*heads == '<' || *heads == '~') t->flexible = c;
+        if (*heads == '~') t->prose = true;
+        size_t mark = *heads && strchr("><~", *heads);
         row[c] = tmb_arena_text(&t->arena, heads + mark, n - mark);
         if (!row[c]) t->failed = true;
         heads += n + (heads[n] == '|');
@@ -110,6 +111,14 @@ static void print_row(const tmb_table *t, const char **row, const size_t *width,
     fprintf(to, "%s\n", line);
 }
 
+static void shorten(const tmb_table *t, char *cell, size_t columns)
+{
+    if (t->prose)
+        tmb_cut(cell, columns);
+    else
+        tmb_shorten(cell, columns);
+}
+
 bool tmb_table_close(tmb_table *t, int indent, FILE *to)
 {
     size_t width[TMB_TABLE_COLUMNS] = {0}, total = (size_t)indent;
@@ -126,7 +135,7 @@ bool tmb_table_close(tmb_table *t, int indent, FILE *to)
         *w = *w > over + least ? *w - over : least;
         total = TMB_TABLE_WIDTH;
         for (size_t r = 0; r < t->n_rows; r++) /* cells but the heads are our own copies */
-            if (t->rows[r][0] != rule_cell) tmb_shorten((char *)t->rows[r][t->flexible], *w);
+            if (t->rows[r][0] != rule_cell) shorten(t, (char *)t->rows[r][t->flexible], *w);
     }
     for (size_t r = 0; r < t->n_rows && !t->failed; r++) {
         if (t->rows[r][0] != rule_cell) {

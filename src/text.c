@@ -127,6 +127,16 @@ static char *forward(char *s, size_t columns)
     return s;
 }
 
+void tmb_cut(char *text, size_t columns)
+{
+    if (tmb_columns(text) <= columns) return;
+    char *cut = forward(text, columns < 2 ? 0 : columns - 2);
+    while (cut > text && cut[-1] == ' ')
+        cut--;
+    memcpy(cut, "..", columns < 2 ? 0 : 2);
+    cut[columns < 2 ? 0 : 2] = 0;
+}
+
 void tmb_shorten(char *text, size_t columns)
 {
     size_t have = tmb_columns(text);

@@ -24,5 +24,7 @@ const char *tmb_safe(char *out, size_t size, const char *text);
 size_t tmb_columns(const char *text);
 /* Shorten text in place to at most `columns`, the middle replaced by "..". */
 void tmb_shorten(char *text, size_t columns);
+/* The same with ".." at the end. */
+void tmb_cut(char *text, size_t columns);
 
 #endif

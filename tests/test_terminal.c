@@ -30,19 +30,33 @@ static void test_numbers(void)
 static void test_names(void)
 {
     char out[64];
-    ok(!strcmp(tmb_safe(out, sizeof out, "a\033[2Jb"), "a\\x1b[2Jb"), "an escape sequence: %s", out);
+    ok(!strcmp(tmb_safe(out, sizeof out, "a\033[2Jb"), "a\\x1b[2Jb"), "an escape sequence: %s",
+       out);
     ok(!strcmp(tmb_safe(out, sizeof out, "caf\xc3\xa9"), "caf\xc3\xa9"), "UTF-8 stays");
-    ok(!strcmp(tmb_safe(out, sizeof out, "a\xff" "b\xc3"), "a\\xffb\\xc3"), "broken UTF-8: %s", out);
-    ok(!strcmp(tmb_safe(out, sizeof out, "a\xe2\x80\xae" "b"), "a\\xe2\\x80\\xaeb"),
+    ok(!strcmp(tmb_safe(out, sizeof out,
+                        "a\xff"
+                        "b\xc3"),
+               "a\\xffb\\xc3"),
+       "broken UTF-8: %s", out);
+    ok(!strcmp(tmb_safe(out, sizeof out,
+                        "a\xe2\x80\xae"
+                        "b"),
+               "a\\xe2\\x80\\xaeb"),
        "a character that reverses the line: %s", out);
-    ok(!strcmp(tmb_safe(out, sizeof out, "\xc2\x9b" "2J"), "\\xc2\\x9b2J"), "a C1 control: %s", out);
+    ok(!strcmp(tmb_safe(out, sizeof out,
+                        "\xc2\x9b"
+                        "2J"),
+               "\\xc2\\x9b2J"),
+       "a C1 control: %s", out);
     ok(!strcmp(tmb_safe(out, sizeof out, "\xc0\x80"), "\\xc0\\x80"), "an overlong NUL: %s", out);
     char small[6];
-    ok(!strcmp(tmb_safe(small, sizeof small, "abcd\xc3\xa9"), "abcd"), "no half character: %s", small);
+    ok(!strcmp(tmb_safe(small, sizeof small, "abcd\xc3\xa9"), "abcd"), "no half character: %s",
+       small);
     char text[] = "model.layers.0.mlp.experts.3.up_proj";
     tmb_shorten(text, 20);
     ok(tmb_columns(text) == 20 && strstr(text, "up_proj"), "shortened in the middle: %s", text);
-    char wide[] = "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9";
+    char wide[] =
+        "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9";
     tmb_shorten(wide, 8);
     ok(tmb_columns(wide) == 8 && !strcmp(tmb_safe(out, sizeof out, wide), wide),
        "UTF-8 is cut between characters: %s", wide);
@@ -89,8 +103,8 @@ static void test_progress(void)
     m.last = (tmb_progress){"quantize", 500000000, 1000000000, 5, 10, "model.layers.0.mlp.up_proj"};
     char line[512];
     tmb_meter_line(&m, 110, 100, line, sizeof line);
-    ok(strstr(line, "50 MB/s") && strstr(line, "ETA 0:10") && strstr(line, "50 %"), "rate and ETA: %s",
-       line);
+    ok(strstr(line, "50 MB/s") && strstr(line, "ETA 0:10") && strstr(line, "50 %"),
+       "rate and ETA: %s", line);
     ok(tmb_columns(line) <= 100, "%zu of 100 columns", tmb_columns(line));
     for (int columns = 20; columns <= 200; columns += 7) {
         tmb_meter_line(&m, 110, columns, line, sizeof line);

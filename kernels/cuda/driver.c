@@ -1,4 +1,5 @@
-/* driver.c - the six driver calls that describe a GPU (CUDA Driver API: Initialization, Device Management). */
+/* driver.c - the six driver calls that describe a GPU (CUDA Driver API: Initialization, Device
+ * Management). */
 #include "config.h"
 #include "kernels/cuda/driver.h"
 

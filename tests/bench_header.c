@@ -5,8 +5,9 @@
  * Writes a checkpoint of N tensors with the names of a large MoE (its data is a hole in the file)
  * under DIR (default: the temp folder), opens it five times in processes of their own and prints
  * the best time and the peak memory over the header texts (and the index).  Over 750,000 tensors
- * a shard get short names, to stay under the 100 MB that a header may have.  -k writes several shards and an index;
- * -s lists the tensors in another order than they lie; -i reads the header alone. */
+ * a shard get short names, to stay under the 100 MB that a header may have.  -k writes several
+ * shards and an index; -s lists the tensors in another order than they lie; -i reads the header
+ * alone. */
 #include "config.h"
 #include "moe/io/checkpoint.h"
 #include "moe/io/files.h"
@@ -41,11 +42,13 @@ static void name_of(char *name, size_t size, size_t i, int brief)
     if (brief)
         snprintf(name, size, "layers.%zu.%zu.%zu.%zu", layer, expert, p, part);
     else
-        snprintf(name, size, "model.layers.%zu.mlp.experts.%zu.%s.%s", layer, expert, proj[p], parts[part]);
+        snprintf(name, size, "model.layers.%zu.mlp.experts.%zu.%s.%s", layer, expert, proj[p],
+                 parts[part]);
 }
 
 /* Shard k of tensors [first, end); returns the bytes of its header. */
-static size_t write_shard(const char *dir, const char *file, size_t first, size_t end, int shuffle, int brief)
+static size_t write_shard(const char *dir, const char *file, size_t first, size_t end, int shuffle,
+                          int brief)
 {
     size_t n = end - first, room = n * 200 + 64, at = 8;
     char *text = malloc(room), path[4096], name[128];
@@ -54,9 +57,10 @@ static size_t write_shard(const char *dir, const char *file, size_t first, size_
     for (size_t k = 0; k < n; k++) {
         size_t i = shuffle ? (k * 7919 + 13) % n : k; /* 7919 is a prime */
         name_of(name, sizeof name, first + i, brief);
-        at += (size_t)snprintf(text + at, room - at,
-                               "%s\"%s\":{\"dtype\":\"U8\",\"shape\":[8,16],\"data_offsets\":[%zu,%zu]}",
-                               k ? "," : "", name, i * 128, (i + 1) * 128);
+        at += (size_t)snprintf(
+            text + at, room - at,
+            "%s\"%s\":{\"dtype\":\"U8\",\"shape\":[8,16],\"data_offsets\":[%zu,%zu]}", k ? "," : "",
+            name, i * 128, (i + 1) * 128);
     }
     text[at++] = '}';
     uint64_t header = at - 8;
@@ -64,7 +68,9 @@ static size_t write_shard(const char *dir, const char *file, size_t first, size_
     snprintf(path, sizeof path, "%s/%s", dir, file);
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0666);
     tmb_err err;
-    if (fd < 0 || tmb_file_pwrite(fd, text, at, 0, path, &err) || ftruncate(fd, (off_t)(at + n * 128))) exit(73);
+    if (fd < 0 || tmb_file_pwrite(fd, text, at, 0, path, &err) ||
+        ftruncate(fd, (off_t)(at + n * 128)))
+        exit(73);
     close(fd);
     free(text);
     return header;
@@ -72,7 +78,8 @@ static size_t write_shard(const char *dir, const char *file, size_t first, size_
 
 static void shard_name(char *file, size_t size, size_t k, size_t shards)
 {
-    snprintf(file, size, shards == 1 ? "model.safetensors" : "model-%05zu-of-%05zu.safetensors", k + 1, shards);
+    snprintf(file, size, shards == 1 ? "model.safetensors" : "model-%05zu-of-%05zu.safetensors",
+             k + 1, shards);
 }
 
 static size_t write_all(const char *dir, size_t n, size_t shards, int shuffle)
@@ -122,7 +129,8 @@ static sample measure(const char *dir, size_t n, int header_alone)
             snprintf(path, sizeof path, "%s/model.safetensors", dir);
             int fd = open(path, O_RDONLY);
             if (fd < 0 || fstat(fd, &st)) exit(66);
-            if (tmb_header_read(&header, fd, (uint64_t)st.st_size, "model.safetensors", &err)) die(&err);
+            if (tmb_header_read(&header, fd, (uint64_t)st.st_size, "model.safetensors", &err))
+                die(&err);
             if (header.n_tensors != n) exit(70);
         } else {
             tmb_checkpoint *ckpt;
@@ -164,9 +172,11 @@ int main(int argc, char **argv)
         sample s = measure(dir, n, header_alone);
         if (s.seconds < best.seconds) best = s;
     }
-    printf("%zu tensors, %zu shards%s, %s: %.1f MB of header and index, %.3f s, %.1f MB peak over it\n", n, shards,
-           shuffle ? " (unordered)" : "", header_alone ? "header alone" : "checkpoint", (double)header / 1e6,
-           best.seconds, (double)best.peak_kib * 1024 / 1e6 - (double)header / 1e6);
+    printf("%zu tensors, %zu shards%s, %s: %.1f MB of header and index, %.3f s, %.1f MB peak over "
+           "it\n",
+           n, shards, shuffle ? " (unordered)" : "", header_alone ? "header alone" : "checkpoint",
+           (double)header / 1e6, best.seconds,
+           (double)best.peak_kib * 1024 / 1e6 - (double)header / 1e6);
 
     for (size_t k = 0; k < shards; k++) {
         shard_name(file, sizeof file, k, shards);

@@ -15,10 +15,12 @@ static void check(const tmb_header *h)
         size_t length = strlen(t->name);
         uint64_t bits = 1;
         MUST(length > 0 && length <= TMB_NAME_MAX && t->rank <= TMB_RANK_MAX);
-        for (int d = 0; d < t->rank; d++) MUST(tmb_mul(bits, t->shape[d], &bits));
+        for (int d = 0; d < t->rank; d++)
+            MUST(tmb_mul(bits, t->shape[d], &bits));
         MUST(tmb_mul(bits, tmb_dtype_bits((tmb_dtype)t->dtype), &bits));
         MUST(bits % 8 == 0 && bits / 8 == t->bytes && t->begin == end);
-        for (size_t k = 0; k < i && i < 64; k++) MUST(strcmp(h->tensors[k].name, t->name) != 0);
+        for (size_t k = 0; k < i && i < 64; k++)
+            MUST(strcmp(h->tensors[k].name, t->name) != 0);
         end += t->bytes;
     }
     MUST(end == h->data_bytes);
@@ -36,7 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(text, data + 2, size - 2);
     tmb_status status = tmb_header_parse(&first, text, size - 2, data_bytes, "f", &err);
     if (status) {
-        MUST(status == TMB_EDATA && strncmp(err.message, "f: ", 3) == 0 && !strpbrk(err.message, "\n\033"));
+        MUST(status == TMB_EDATA && strncmp(err.message, "f: ", 3) == 0 &&
+             !strpbrk(err.message, "\n\033"));
         return 0;
     }
     check(&first);

@@ -14,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(text, data, size);
     tmb_status status = tmb_index_parse(&index, text, size, "f", &err);
     if (status) {
-        MUST(status == TMB_EDATA && strncmp(err.message, "f: ", 3) == 0 && !strpbrk(err.message, "\n\033"));
+        MUST(status == TMB_EDATA && strncmp(err.message, "f: ", 3) == 0 &&
+             !strpbrk(err.message, "\n\033"));
         return 0;
     }
     for (size_t i = 0; i < index.n_shards; i++) {

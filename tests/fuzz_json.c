@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         tmb_err err = {0};
         tmb_status status = tmb_json_parse(&first, (const char *)data, size, "f", lenient, &err);
         if (status) {
-            MUST(status == TMB_EDATA && strncmp(err.message, "f: ", 3) == 0 && !strpbrk(err.message, "\n\033"));
+            MUST(status == TMB_EDATA && strncmp(err.message, "f: ", 3) == 0 &&
+                 !strpbrk(err.message, "\n\033"));
             continue;
         }
         char *text = tmb_json_dump(first, 2);

@@ -27,7 +27,8 @@ static int replay(const char *path)
 int main(int argc, char **argv)
 {
     if (argc > 1) {
-        for (int i = 1; i < argc; i++) ok(replay(argv[i]), "%s", argv[i]);
+        for (int i = 1; i < argc; i++)
+            ok(replay(argv[i]), "%s", argv[i]);
         return done();
     }
     const char *srcdir = getenv("srcdir"), *name = strstr(argv[0], "fuzz_");

@@ -14,7 +14,8 @@ static int count_files(void)
 {
     int n = 0;
     DIR *dir = opendir(".");
-    for (struct dirent *e; dir && (e = readdir(dir));) n += e->d_name[0] != '.' || strlen(e->d_name) > 2;
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        n += e->d_name[0] != '.' || strlen(e->d_name) > 2;
     if (dir) closedir(dir);
     return n;
 }
@@ -38,27 +39,34 @@ static void test_publish(int dir)
     char *text, hex[TMB_SHA256_HEX], want[TMB_SHA256_HEX];
     size_t n;
     uint64_t bytes = 0;
-    ok(!tmb_file_publish(dir, ".", "a", "hello", 5, &err) && count_files() == 1, "published, nothing beside it");
-    ok(!tmb_file_load(&text, &n, dir, "a", 5, &err) && n == 5 && strcmp(text, "hello") == 0, "and loaded");
+    ok(!tmb_file_publish(dir, ".", "a", "hello", 5, &err) && count_files() == 1,
+       "published, nothing beside it");
+    ok(!tmb_file_load(&text, &n, dir, "a", 5, &err) && n == 5 && strcmp(text, "hello") == 0,
+       "and loaded");
     free(text);
     ok(tmb_file_load(&text, &n, dir, "a", 4, &err) == TMB_EDATA &&
            strcmp(err.message, "a: has 5 bytes, 4 are allowed") == 0,
        "at most so many bytes");
-    ok(!tmb_file_publish(dir, ".", "a", "", 0, &err) && !tmb_file_load(&text, &n, dir, "a", 5, &err) && n == 0,
+    ok(!tmb_file_publish(dir, ".", "a", "", 0, &err) &&
+           !tmb_file_load(&text, &n, dir, "a", 5, &err) && n == 0,
        "replaced by an empty file");
     free(text);
     size_t big = (3 << 20) + 7;
     char *data = malloc(big);
     if (!data) exit(1);
-    for (size_t i = 0; i < big; i++) data[i] = (char)(i * i >> 7);
+    for (size_t i = 0; i < big; i++)
+        data[i] = (char)(i * i >> 7);
     ok(!tmb_file_publish(dir, ".", "b", data, big, &err) &&
            !tmb_file_copy(dir, dir, ".", "b", hex, &bytes, &err) && bytes == big,
        "a file copied onto itself stays whole");
-    ok(!tmb_sha256(data, big, want, &err) && strcmp(hex, want) == 0, "with the checksum of its bytes");
+    ok(!tmb_sha256(data, big, want, &err) && strcmp(hex, want) == 0,
+       "with the checksum of its bytes");
     free(data);
-    ok(tmb_file_publish(dir, ".", "no/a", "x", 1, &err) == TMB_ECREATE, "no folder: %s", err.message);
+    ok(tmb_file_publish(dir, ".", "no/a", "x", 1, &err) == TMB_ECREATE, "no folder: %s",
+       err.message);
     close(open(".tmp-c", O_CREAT | O_WRONLY, 0600));
-    ok(!tmb_file_publish(dir, ".", "c", "x", 1, &err) && count_files() == 3, "what a killed run left is taken over");
+    ok(!tmb_file_publish(dir, ".", "c", "x", 1, &err) && count_files() == 3,
+       "what a killed run left is taken over");
     ok(!tmb_disk_free(dir, ".", &bytes, &err) && bytes > 0, "there is some space");
 }
 
@@ -67,14 +75,18 @@ static void test_open(int dir)
     tmb_err err;
     struct stat st;
     int fd;
-    ok(tmb_file_open(&fd, &st, dir, "gone", "gone", &err) == TMB_ENOINPUT, "missing: %s", err.message);
+    ok(tmb_file_open(&fd, &st, dir, "gone", "gone", &err) == TMB_ENOINPUT, "missing: %s",
+       err.message);
     ok(tmb_file_open(&fd, &st, dir, "../a", "../a", &err) == TMB_EINTERNAL, "only base names");
-    ok(!symlink("/etc/passwd", "l") && tmb_file_open(&fd, &st, dir, "l", "l", &err) == TMB_EDATA, "a link out");
+    ok(!symlink("/etc/passwd", "l") && tmb_file_open(&fd, &st, dir, "l", "l", &err) == TMB_EDATA,
+       "a link out");
     char *text = NULL;
     size_t n;
-    ok(!symlink("c", "m") && !tmb_file_load(&text, &n, dir, "m", 9, &err) && n == 1, "a link inside");
+    ok(!symlink("c", "m") && !tmb_file_load(&text, &n, dir, "m", 9, &err) && n == 1,
+       "a link inside");
     free(text);
-    ok(tmb_file_load(&text, &n, AT_FDCWD, "/dev/zero", 9, &err) == TMB_ENOINPUT, "a device: %s", err.message);
+    ok(tmb_file_load(&text, &n, AT_FDCWD, "/dev/zero", 9, &err) == TMB_ENOINPUT, "a device: %s",
+       err.message);
 }
 
 static void test_io_errors(int dir)
@@ -89,7 +101,8 @@ static void test_io_errors(int dir)
     close(fd);
     fd = open("/dev/full", O_WRONLY);
     ok(fd >= 0 && tmb_file_pwrite(fd, "x", 1, 0, "out/a", &err) == TMB_ECREATE &&
-           strcmp(err.message, "out/a: the disk is full in folder out; free some space and run again") == 0,
+           strcmp(err.message,
+                  "out/a: the disk is full in folder out; free some space and run again") == 0,
        "a full disk");
     close(fd);
     struct rlimit limit = {4096, 4096}; /* of file size: a short write, then EFBIG */
@@ -114,7 +127,8 @@ int main(void)
     test_open(dir);
     test_io_errors(dir);
     static const char *const made[] = {"a", "b", "c", "l", "m"};
-    for (int i = 0; i < 5; i++) unlink(made[i]);
+    for (int i = 0; i < 5; i++)
+        unlink(made[i]);
     ok(chdir("/") == 0 && rmdir(folder) == 0, "nothing else is left");
     return done();
 }

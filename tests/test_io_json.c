@@ -17,31 +17,35 @@ static void same(const char *text, const char *want, const char *what)
 {
     tmb_json *json = parse(text, true);
     char *got = json ? tmb_json_dump(json, 0) : NULL;
-    if (!ok(got && strcmp(got, want) == 0, "%s", what)) printf("# want %s\n# have %s\n", want, got ? got : "-");
+    if (!ok(got && strcmp(got, want) == 0, "%s", what))
+        printf("# want %s\n# have %s\n", want, got ? got : "-");
     free(got);
     tmb_json_free(json);
 }
 
 static void test_dump(void)
 {
-    same("{\"z\":1,\"a\":2,\"m\":{\"y\":[],\"b\":{}}}", "{\"z\": 1, \"a\": 2, \"m\": {\"y\": [], \"b\": {}}}",
-         "keys keep their order");
-    same("[1e-6, 1e-05, 0.0001, 0.1, 10000.0, 1e16, 123456789012345.6, 1E22, -0.0, 5e-324, 1.7976931348623157e308]",
+    same("{\"z\":1,\"a\":2,\"m\":{\"y\":[],\"b\":{}}}",
+         "{\"z\": 1, \"a\": 2, \"m\": {\"y\": [], \"b\": {}}}", "keys keep their order");
+    same("[1e-6, 1e-05, 0.0001, 0.1, 10000.0, 1e16, 123456789012345.6, 1E22, -0.0, 5e-324, "
+         "1.7976931348623157e308]",
          "[1e-06, 1e-05, 0.0001, 0.1, 10000.0, 1e+16, 123456789012345.6, 1e+22, -0.0, 5e-324, "
          "1.7976931348623157e+308]",
          "real numbers as Python writes them");
-    same("[9223372036854775807, -9223372036854775808, 0]", "[9223372036854775807, -9223372036854775808, 0]",
-         "integers stay integers");
+    same("[9223372036854775807, -9223372036854775808, 0]",
+         "[9223372036854775807, -9223372036854775808, 0]", "integers stay integers");
     same("[NaN, Infinity, -Infinity, 1000000000000000019884624838656, -9223372036854775809]",
          "[NaN, Infinity, -Infinity, 1000000000000000019884624838656, -9223372036854775809]",
          "what JSON lacks comes back as it was");
-    same("{\"a NaN\": \"Infinity\", \"b\": \"\\\" NaN\"}", "{\"a NaN\": \"Infinity\", \"b\": \"\\\" NaN\"}",
-         "inside strings it is text");
-    same("\"\\u00e4\\ud83d\\ude00\\u0001\\n\\/\"", "\"\xc3\xa4\xf0\x9f\x98\x80\\u0001\\n/\"", "strings");
+    same("{\"a NaN\": \"Infinity\", \"b\": \"\\\" NaN\"}",
+         "{\"a NaN\": \"Infinity\", \"b\": \"\\\" NaN\"}", "inside strings it is text");
+    same("\"\\u00e4\\ud83d\\ude00\\u0001\\n\\/\"", "\"\xc3\xa4\xf0\x9f\x98\x80\\u0001\\n/\"",
+         "strings");
     same("[true,false,null]", "[true, false, null]", "words");
     tmb_json *json = parse("{\"a\":[1,{\"b\":2}],\"c\":{}}", false);
     char *text = tmb_json_dump(json, 2);
-    ok(strcmp(text, "{\n  \"a\": [\n    1,\n    {\n      \"b\": 2\n    }\n  ],\n  \"c\": {}\n}\n") == 0,
+    ok(strcmp(text,
+              "{\n  \"a\": [\n    1,\n    {\n      \"b\": 2\n    }\n  ],\n  \"c\": {}\n}\n") == 0,
        "two spaces a level");
     free(text);
     tmb_json_free(json);
@@ -70,33 +74,54 @@ static void test_doubles(void)
 
 static void test_strict(void)
 {
-    static const char *const bad[] = {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "[1] x", "NaN", "[Infinity]", "01",
-                                      "\"\xff\"", "\"\\ud800\"", "\"\\u0000\"", "{'a':1}", "1e999",
-                                      "9223372036854775808", "nul", "\"\n\""};
-    static const char *const still_bad[] = {"[NaNs]", "[Infinity1]", "[--Infinity]", "{NaN: 1}", "[+Infinity]",
-                                            "[\"\\u0000\", NaN]", "[nan]", "[1NaN]"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ok(!parse(bad[i], false), "refused: %zu", i);
+    static const char *const bad[] = {"",
+                                      "{",
+                                      "[1,]",
+                                      "{\"a\":1,\"a\":2}",
+                                      "[1] x",
+                                      "NaN",
+                                      "[Infinity]",
+                                      "01",
+                                      "\"\xff\"",
+                                      "\"\\ud800\"",
+                                      "\"\\u0000\"",
+                                      "{'a':1}",
+                                      "1e999",
+                                      "9223372036854775808",
+                                      "nul",
+                                      "\"\n\""};
+    static const char *const still_bad[] = {"[NaNs]",   "[Infinity1]", "[--Infinity]",
+                                            "{NaN: 1}", "[+Infinity]", "[\"\\u0000\", NaN]",
+                                            "[nan]",    "[1NaN]"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ok(!parse(bad[i], false), "refused: %zu", i);
     for (size_t i = 0; i < sizeof still_bad / sizeof *still_bad; i++)
         ok(!parse(still_bad[i], true), "refused leniently too: %s", still_bad[i]);
 }
 
 static void test_getters(void)
 {
-    tmb_json *json = parse("{\"text_config\": {\"vocab_size\": 7, \"eps\": 1e-6, \"tie\": true, \"n\": null, "
-                           "\"limit\": Infinity, \"names\": [\"a\", \"b\"]}}",
-                           true);
+    tmb_json *json =
+        parse("{\"text_config\": {\"vocab_size\": 7, \"eps\": 1e-6, \"tie\": true, \"n\": null, "
+              "\"limit\": Infinity, \"names\": [\"a\", \"b\"]}}",
+              true);
     const tmb_json *text = tmb_json_get(json, "text_config");
     int64_t integer = 0;
     double number = 0;
-    ok(tmb_json_integer(tmb_json_path(json, "text_config.vocab_size"), &integer) && integer == 7, "a dotted path");
-    ok(!tmb_json_path(json, "text_config.none.deeper") && !tmb_json_path(NULL, "a"), "that leads nowhere");
+    ok(tmb_json_integer(tmb_json_path(json, "text_config.vocab_size"), &integer) && integer == 7,
+       "a dotted path");
+    ok(!tmb_json_path(json, "text_config.none.deeper") && !tmb_json_path(NULL, "a"),
+       "that leads nowhere");
     ok(tmb_json_number(tmb_json_get(text, "eps"), &number) && number == 1e-6, "a number");
     ok(!tmb_json_integer(tmb_json_get(text, "eps"), &integer), "is no integer");
-    ok(tmb_json_number(tmb_json_get(text, "limit"), &number) && isinf(number), "Infinity is a number");
+    ok(tmb_json_number(tmb_json_get(text, "limit"), &number) && isinf(number),
+       "Infinity is a number");
     ok(!tmb_json_string(tmb_json_get(text, "limit")), "and no string");
     ok(tmb_json_bool(tmb_json_get(text, "tie"), false) && tmb_json_bool(NULL, true), "booleans");
-    ok(tmb_json_is_null(tmb_json_get(text, "n")) && !tmb_json_is_null(tmb_json_get(text, "m")), "null is present");
-    ok(tmb_json_int_or(text, "vocab_size", 1) == 7 && tmb_json_int_or(text, "tie", 3) == 3, "defaults");
+    ok(tmb_json_is_null(tmb_json_get(text, "n")) && !tmb_json_is_null(tmb_json_get(text, "m")),
+       "null is present");
+    ok(tmb_json_int_or(text, "vocab_size", 1) == 7 && tmb_json_int_or(text, "tie", 3) == 3,
+       "defaults");
     const tmb_json *names = tmb_json_get(text, "names");
     ok(tmb_json_size(names) == 2 && strcmp(tmb_json_string(tmb_json_at(names, 1)), "b") == 0 &&
            !tmb_json_at(names, 2),
@@ -105,7 +130,8 @@ static void test_getters(void)
     const char *key;
     const tmb_json *value;
     char keys[64] = "";
-    while (tmb_json_next(text, &it, &key, &value)) strcat(strcat(keys, key), " ");
+    while (tmb_json_next(text, &it, &key, &value))
+        strcat(strcat(keys, key), " ");
     ok(strcmp(keys, "vocab_size eps tie n limit names ") == 0, "a walk in order");
     it = NULL;
     ok(!tmb_json_next(names, &it, &key, &value), "no walk over an array");
@@ -115,15 +141,18 @@ static void test_getters(void)
 static void test_build(void)
 {
     tmb_json *json = tmb_json_new_object(), *list = tmb_json_new_array();
-    int good = tmb_json_append(list, tmb_json_new_integer(1)) && tmb_json_append(list, tmb_json_new_bool(true)) &&
-               tmb_json_append(list, tmb_json_new_null()) && tmb_json_append(list, tmb_json_new_number(NAN)) &&
+    int good = tmb_json_append(list, tmb_json_new_integer(1)) &&
+               tmb_json_append(list, tmb_json_new_bool(true)) &&
+               tmb_json_append(list, tmb_json_new_null()) &&
+               tmb_json_append(list, tmb_json_new_number(NAN)) &&
                tmb_json_append(list, tmb_json_new_string("a\xff\xc3\xa4\xe2\x82")) &&
                tmb_json_set(json, "list", list) && tmb_json_set(json, "gone", tmb_json_new_null());
     tmb_json_remove(json, "gone");
     tmb_json *copy = tmb_json_copy(json);
     good &= tmb_json_set(json, "late", tmb_json_new_null());
     char *text = tmb_json_dump(copy, 0);
-    ok(good && strcmp(text, "{\"list\": [1, true, null, null, \"a\xef\xbf\xbd\xc3\xa4\xef\xbf\xbd\xef\xbf\xbd\"]}") == 0,
+    ok(good && strcmp(text, "{\"list\": [1, true, null, null, "
+                            "\"a\xef\xbf\xbd\xc3\xa4\xef\xbf\xbd\xef\xbf\xbd\"]}") == 0,
        "what is built; bad UTF-8 is replaced; a copy is its own");
     free(text);
     tmb_json_free(copy);

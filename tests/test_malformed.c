@@ -22,8 +22,8 @@ static void fail(const char *what, const char *name)
     exit(1);
 }
 
-static void write_file(const char *path, const char *head, size_t n_head, const char *text, size_t n,
-                       uint64_t size)
+static void write_file(const char *path, const char *head, size_t n_head, const char *text,
+                       size_t n, uint64_t size)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     if (fd < 0 || write(fd, head, n_head) != (ssize_t)n_head || write(fd, text, n) != (ssize_t)n ||
@@ -40,8 +40,10 @@ static void make_step(const char *folder, const step *s)
     if (s->op == STEP_SHARD || s->op == STEP_RAW) {
         text = malloc(s->n + 1);
         if (!text) fail("the text", path);
-        for (size_t i = 0; i < s->n; i++) text[i] = s->text[i] == '\'' ? '"' : s->text[i];
-        for (int i = 0; i < 8; i++) length[i] = (char)(n >> 8 * i);
+        for (size_t i = 0; i < s->n; i++)
+            text[i] = s->text[i] == '\'' ? '"' : s->text[i];
+        for (int i = 0; i < 8; i++)
+            length[i] = (char)(n >> 8 * i);
     }
     switch (s->op) {
     case STEP_SHARD:
@@ -128,14 +130,19 @@ static void test_overflow(void)
         const char *dtype = tmb_dtype_name((tmb_dtype)d);
         char text[256], want[256];
         tmb_err err;
-        const char *shapes[] = {"4294967296,4294967296", "18446744073709551615,2", "9223372036854775808"};
+        const char *shapes[] = {"4294967296,4294967296", "18446744073709551615,2",
+                                "9223372036854775808"};
         int good = 1;
         for (size_t i = 0; i < 3; i++) {
             int n = snprintf(text, sizeof text,
-                             "{\"x\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[0,0]}}", dtype, shapes[i]);
+                             "{\"x\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[0,0]}}",
+                             dtype, shapes[i]);
             snprintf(want, sizeof want,
-                     "f: byte 10: the shape of tensor \"x\" times %s overflows; fetch or write the file again", dtype);
-            good &= status_of(text, (size_t)n, 0, &err) == TMB_EDATA && strcmp(err.message, want) == 0;
+                     "f: byte 10: the shape of tensor \"x\" times %s overflows; fetch or write the "
+                     "file again",
+                     dtype);
+            good &=
+                status_of(text, (size_t)n, 0, &err) == TMB_EDATA && strcmp(err.message, want) == 0;
         }
         ok(good, "overflow_%s", dtype);
     }
@@ -152,7 +159,8 @@ static void test_cut(void)
     size_t n = sizeof whole - 1, refused = 0;
     ok(status_of(whole, n, 16, &err) == TMB_OK, "the whole header is taken");
     for (size_t i = 0; i < n; i++)
-        refused += status_of(whole, i, 16, &err) == TMB_EDATA && strncmp(err.message, "f: byte ", 8) == 0;
+        refused +=
+            status_of(whole, i, 16, &err) == TMB_EDATA && strncmp(err.message, "f: byte ", 8) == 0;
     ok(refused == n, "a header cut at any of its %zu bytes is refused", n);
 
     char file[512] = {0};
@@ -212,17 +220,20 @@ int main(int argc, char **argv)
     const bad_case *const tables[] = {header_cases, grammar_cases, index_cases, folder_cases};
     if (argc == 3 && strcmp(argv[1], "write") == 0) {
         if (chdir(argv[2])) fail("the cases", argv[2]);
-        for (int i = 0; i < 4; i++) list_table(tables[i]);
+        for (int i = 0; i < 4; i++)
+            list_table(tables[i]);
         return 0;
     }
     const char *tmp = getenv("TMPDIR");
     char dir[256];
     snprintf(dir, sizeof dir, "%s/tombac-malformed-XXXXXX", tmp ? tmp : "/tmp");
     if (!mkdtemp(dir) || chdir(dir)) fail("the folder", dir);
-    for (int i = 0; i < 4; i++) run_table(tables[i]);
+    for (int i = 0; i < 4; i++)
+        run_table(tables[i]);
     test_overflow();
     test_cut();
     test_changed();
-    if (chdir("/") || nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS)) printf("# %s is left\n", dir);
+    if (chdir("/") || nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS))
+        printf("# %s is left\n", dir);
     return done();
 }

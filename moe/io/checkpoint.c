@@ -38,7 +38,8 @@ static tmb_status allow_files(const tmb_checkpoint *c, tmb_err *err)
     limit.rlim_cur = limit.rlim_max < need ? limit.rlim_max : need;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = had;
     if (limit.rlim_cur > c->n_shards + 16) return TMB_OK;
-    return tmb_fail(err, TMB_ESYSTEM, "%s: %zu shards, but this process may open %llu files; raise ulimit -n",
+    return tmb_fail(err, TMB_ESYSTEM,
+                    "%s: %zu shards, but this process may open %llu files; raise ulimit -n",
                     c->path, c->n_shards, (unsigned long long)limit.rlim_cur);
 }
 
@@ -96,7 +97,8 @@ static tmb_status read_shard(tmb_checkpoint *c, size_t i, tmb_err *err)
 static tmb_status read_shards(tmb_checkpoint *c, tmb_err *err)
 {
     tmb_gather *g = &c->priv->gather;
-    for (size_t i = 0; i < c->n_shards; i++) TRY(read_shard(c, i, err));
+    for (size_t i = 0; i < c->n_shards; i++)
+        TRY(read_shard(c, i, err));
     c->tensors = g->tensors;
     c->n_tensors = g->n;
     size_t first = 0;
@@ -126,12 +128,14 @@ static tmb_status compare_index(tmb_checkpoint *c, tmb_err *err)
         if (next) next++;
         if (!t)
             status = tmb_fail(err, TMB_EDATA,
-                              TMB_INDEX_NAME ": tensor \"%s\" is said to be in %s, which does not have it; "
+                              TMB_INDEX_NAME
+                              ": tensor \"%s\" is said to be in %s, which does not have it; "
                               "fetch both again",
                               tmb_show(name).text, shard);
         else if (t->shard != index->entries[i].shard)
             status = tmb_fail(err, TMB_EDATA,
-                              TMB_INDEX_NAME ": tensor \"%s\" is said to be in %s, but is in %s; fetch the "
+                              TMB_INDEX_NAME
+                              ": tensor \"%s\" is said to be in %s, but is in %s; fetch the "
                               "index again",
                               tmb_show(name).text, shard, c->shards[t->shard].name);
         else
@@ -139,9 +143,9 @@ static tmb_status compare_index(tmb_checkpoint *c, tmb_err *err)
     }
     for (size_t i = 0; !status && index->n_entries < c->n_tensors && i < c->n_tensors; i++) {
         if (!seen[i])
-            status = tmb_fail(err, TMB_EDATA,
-                              "%s: tensor \"%s\" is not in " TMB_INDEX_NAME "; fetch both again",
-                              c->shards[c->tensors[i].shard].name, tmb_show(c->tensors[i].name).text);
+            status = tmb_fail(
+                err, TMB_EDATA, "%s: tensor \"%s\" is not in " TMB_INDEX_NAME "; fetch both again",
+                c->shards[c->tensors[i].shard].name, tmb_show(c->tensors[i].name).text);
     }
     free(seen);
     return status;
@@ -175,12 +179,14 @@ static tmb_status sort_others(tmb_checkpoint *c, tmb_err *err)
     for (size_t i = 0; i < f->n_names; i++) {
         const char *name = f->names[i];
         bool folder;
-        if (strcmp(name, "config.json") == 0 || strcmp(name, TMB_INDEX_NAME) == 0 || is_shard(c, name))
+        if (strcmp(name, "config.json") == 0 || strcmp(name, TMB_INDEX_NAME) == 0 ||
+            is_shard(c, name))
             continue;
         for (size_t k = 0; k < c->n_shards; k++)
             if (tmb_same_set(name, c->shards[k].name))
                 return tmb_fail(err, TMB_EDATA,
-                                "%s: a shard that " TMB_INDEX_NAME " does not name; fetch the index again, "
+                                "%s: a shard that " TMB_INDEX_NAME
+                                " does not name; fetch the index again, "
                                 "or move the shard away",
                                 name);
         if (is_openable(c->dirfd, name, &folder) && tmb_is_carried(name))
@@ -263,8 +269,8 @@ const tmb_tensor *tmb_checkpoint_find(const tmb_checkpoint *c, const char *name)
     return tmb_checkpoint_find_n(c, name, strlen(name));
 }
 
-tmb_status tmb_checkpoint_read(const tmb_checkpoint *c, const tmb_tensor *t, uint64_t offset, void *buf,
-                               size_t bytes, tmb_err *err)
+tmb_status tmb_checkpoint_read(const tmb_checkpoint *c, const tmb_tensor *t, uint64_t offset,
+                               void *buf, size_t bytes, tmb_err *err)
 {
     const tmb_shard *s = &c->shards[t->shard];
     if (offset > t->bytes || bytes > t->bytes - offset)
@@ -273,8 +279,8 @@ tmb_status tmb_checkpoint_read(const tmb_checkpoint *c, const tmb_tensor *t, uin
     return tmb_file_pread(s->fd, buf, bytes, s->data_begin + t->begin + offset, s->name, err);
 }
 
-void tmb_checkpoint_advise(const tmb_checkpoint *c, const tmb_tensor *t, uint64_t offset, uint64_t bytes,
-                           bool soon)
+void tmb_checkpoint_advise(const tmb_checkpoint *c, const tmb_tensor *t, uint64_t offset,
+                           uint64_t bytes, bool soon)
 {
     const tmb_shard *s = &c->shards[t->shard];
     if (offset > t->bytes) return;
@@ -298,9 +304,10 @@ tmb_status tmb_checkpoint_unchanged(const tmb_checkpoint *c, tmb_err *err)
             now.st_ino == s->stat.st_ino && now.st_size == s->stat.st_size &&
             same_time(now.st_mtim, s->stat.st_mtim) && same_time(now.st_ctim, s->stat.st_ctim))
             continue;
-        return tmb_fail(err, TMB_EDATA,
-                        "%s/%s: was changed while it was being read; run again when nothing writes there",
-                        c->path, s->name);
+        return tmb_fail(
+            err, TMB_EDATA,
+            "%s/%s: was changed while it was being read; run again when nothing writes there",
+            c->path, s->name);
     }
     return TMB_OK;
 }

@@ -35,7 +35,7 @@ typedef struct tmb_checkpoint {
     size_t n_shards;
     tmb_tensor *tensors; /* all of them: shard after shard, by offset; indices are stable */
     size_t n_tensors;
-    tmb_json *config;        /* config.json; NULL when the folder has none */
+    tmb_json *config;         /* config.json; NULL when the folder has none */
     const char **other_files; /* every other regular file, sorted, no sub-folders, no weights of
                                  other kinds (*.bin, *.pt, *.pth, *.gguf, *.h5, *.msgpack) */
     size_t n_other_files;
@@ -61,7 +61,8 @@ tmb_status tmb_checkpoint_read(const tmb_checkpoint *ckpt, const tmb_tensor *ten
 /* Tell the kernel that this range is wanted soon (true) or no more (false). */
 void tmb_checkpoint_advise(const tmb_checkpoint *ckpt, const tmb_tensor *tensor, uint64_t offset,
                            uint64_t bytes, bool soon);
-/* TMB_EDATA naming the first shard whose inode, size or time of change differ from those at open. */
+/* TMB_EDATA naming the first shard whose inode, size or time of change differ from those at open.
+ */
 tmb_status tmb_checkpoint_unchanged(const tmb_checkpoint *ckpt, tmb_err *err) TMB_CHECKED;
 
 #endif

@@ -17,7 +17,8 @@
 /* Linux moves at most 0x7ffff000 bytes a call. */
 enum { CALL_MAX = 1 << 30, COPY_BYTES = 1 << 20 };
 
-tmb_status tmb_file_pread(int fd, void *data, size_t n, uint64_t offset, const char *path, tmb_err *err)
+tmb_status tmb_file_pread(int fd, void *data, size_t n, uint64_t offset, const char *path,
+                          tmb_err *err)
 {
     char *p = data;
     if (offset > INT64_MAX - (uint64_t)n)
@@ -29,8 +30,9 @@ tmb_status tmb_file_pread(int fd, void *data, size_t n, uint64_t offset, const c
             return tmb_fail_errno(err, TMB_EIO, "%s: cannot read at byte %llu", path,
                                   (unsigned long long)offset);
         if (got == 0)
-            return tmb_fail(err, TMB_EIO, "%s: ends at byte %llu, %zu short; it was cut while being read",
-                            path, (unsigned long long)offset, n);
+            return tmb_fail(err, TMB_EIO,
+                            "%s: ends at byte %llu, %zu short; it was cut while being read", path,
+                            (unsigned long long)offset, n);
         p += got;
         n -= (size_t)got;
         offset += (uint64_t)got;
@@ -43,8 +45,9 @@ static tmb_status fail_write(tmb_err *err, const char *what, const char *path)
     if (errno == ENOSPC || errno == EDQUOT) {
         const char *slash = strrchr(path, '/');
         int n = slash ? (int)(slash - path) : 1;
-        return tmb_fail(err, TMB_ECREATE, "%s: %s full in folder %.*s; free some space and run again",
-                        path, errno == ENOSPC ? "the disk is" : "your disk quota is", n,
+        return tmb_fail(err, TMB_ECREATE,
+                        "%s: %s full in folder %.*s; free some space and run again", path,
+                        errno == ENOSPC ? "the disk is" : "your disk quota is", n,
                         slash ? (n ? path : "/") : ".");
     }
     return tmb_fail_errno(err, TMB_EIO, "%s: %s", path, what);
@@ -119,7 +122,8 @@ typedef struct draft {
     char path[PATH_MAX]; /* of the final name, for messages */
 } draft;
 
-static tmb_status draft_open(draft *d, int dirfd, const char *folder, const char *name, tmb_err *err)
+static tmb_status draft_open(draft *d, int dirfd, const char *folder, const char *name,
+                             tmb_err *err)
 {
     d->dirfd = dirfd;
     d->name = name;
@@ -160,7 +164,8 @@ tmb_status tmb_file_publish(int dirfd, const char *folder, const char *name, con
     return draft_close(&d, tmb_file_pwrite(d.fd, data, n, 0, d.path, err), err);
 }
 
-static tmb_status copy_bytes(int from, uint64_t size, const draft *d, const char *name, tmb_err *err)
+static tmb_status copy_bytes(int from, uint64_t size, const draft *d, const char *name,
+                             tmb_err *err)
 {
     char *buf = malloc(COPY_BYTES);
     if (!buf) return tmb_fail_memory(err, COPY_BYTES, "copying a file");

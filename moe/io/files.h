@@ -13,8 +13,8 @@
  * link is followed only to a file in the same folder, or inside a hub cache
  * (snapshots/REVISION/NAME -> ../../blobs/HASH); never a second link.  `shown` is for messages.
  * TMB_ENOINPUT when there is no such file, TMB_EDATA when it is no regular file or such a link. */
-tmb_status tmb_file_open(int *fd, struct stat *stat, int dirfd, const char *name,
-                         const char *shown, tmb_err *err) TMB_CHECKED;
+tmb_status tmb_file_open(int *fd, struct stat *stat, int dirfd, const char *name, const char *shown,
+                         tmb_err *err) TMB_CHECKED;
 
 /* A whole regular file of at most max_bytes, NUL-terminated past its end, malloc'ed, the caller's.
  * path is relative to the working directory when dirfd is AT_FDCWD, and its links are followed;
@@ -22,7 +22,8 @@ tmb_status tmb_file_open(int *fd, struct stat *stat, int dirfd, const char *name
 tmb_status tmb_file_load(char **out, size_t *n, int dirfd, const char *path, size_t max_bytes,
                          tmb_err *err) TMB_CHECKED;
 
-/* Write data [n] to dirfd/name, folder being dirfd's path for messages: temporary name, write, fsync, rename, fsync of the folder. */
+/* Write data [n] to dirfd/name, folder being dirfd's path for messages: temporary name, write,
+ * fsync, rename, fsync of the folder. */
 tmb_status tmb_file_publish(int dirfd, const char *folder, const char *name, const void *data,
                             size_t n, tmb_err *err) TMB_CHECKED;
 /* Copy from_dirfd/name to to_dirfd/name the same way; `*sha256` (65 bytes, may be NULL) gets the
@@ -42,8 +43,10 @@ tmb_status tmb_disk_free(int dirfd, const char *path, uint64_t *bytes, tmb_err *
 
 /* SHA-256 (FIPS 180-4), hex in out[65]. */
 enum { TMB_SHA256_HEX = 65 };
-tmb_status tmb_sha256(const void *data, size_t n, char out[TMB_SHA256_HEX], tmb_err *err) TMB_CHECKED;
+tmb_status tmb_sha256(const void *data, size_t n, char out[TMB_SHA256_HEX],
+                      tmb_err *err) TMB_CHECKED;
 /* Of the whole open file, read with pread from 0. */
-tmb_status tmb_sha256_file(int fd, const char *path, char out[TMB_SHA256_HEX], tmb_err *err) TMB_CHECKED;
+tmb_status tmb_sha256_file(int fd, const char *path, char out[TMB_SHA256_HEX],
+                           tmb_err *err) TMB_CHECKED;
 
 #endif

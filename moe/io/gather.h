@@ -12,7 +12,7 @@ typedef struct tmb_gather {
     tmb_tensor *tensors; /* moves while it grows */
     size_t n, room;
     tmb_names names;
-    uint32_t shard;          /* the one being read */
+    uint32_t shard;           /* the one being read */
     const char *const *files; /* what messages call each shard, up to this one */
 } tmb_gather;
 

@@ -51,7 +51,8 @@ static size_t digits(uint64_t v)
 static char *put_u64(char *w, uint64_t v)
 {
     size_t n = digits(v);
-    for (size_t i = n; i-- > 0; v /= 10) w[i] = (char)('0' + v % 10);
+    for (size_t i = n; i-- > 0; v /= 10)
+        w[i] = (char)('0' + v % 10);
     return w + n;
 }
 
@@ -67,7 +68,8 @@ size_t tmb_header_entry_bytes(const tmb_tensor *t, uint64_t begin)
 {
     size_t n = strlen(",\"\":{\"dtype\":\"\",\"shape\":[],\"data_offsets\":[,]}");
     n += escaped_bytes(t->name) + strlen(tmb_dtype_name((tmb_dtype)t->dtype));
-    for (int i = 0; i < t->rank; i++) n += digits(t->shape[i]) + (i > 0);
+    for (int i = 0; i < t->rank; i++)
+        n += digits(t->shape[i]) + (i > 0);
     return n + digits(begin) + digits(begin + t->bytes);
 }
 
@@ -98,9 +100,10 @@ tmb_status tmb_header_format(char **text, size_t *n, const tmb_tensor *tensors, 
     }
     bytes = tmb_ceil_div(8 + bytes, 8) * 8 - 8;
     if (bytes > TMB_HEADER_MAX)
-        return tmb_fail(err, TMB_EDATA,
-                        "%s: %zu tensors need a header of %llu bytes, readers take %u; use smaller shards",
-                        name, n_tensors, (unsigned long long)bytes, TMB_HEADER_MAX);
+        return tmb_fail(
+            err, TMB_EDATA,
+            "%s: %zu tensors need a header of %llu bytes, readers take %u; use smaller shards",
+            name, n_tensors, (unsigned long long)bytes, TMB_HEADER_MAX);
     char *out = malloc((size_t)bytes + 1);
     if (!out) return tmb_fail_memory(err, bytes + 1, "a header");
     char *w = put(out, opening);

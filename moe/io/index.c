@@ -22,8 +22,8 @@ static bool is_shard_name(const char *name, size_t n)
 {
     static const char ending[] = ".safetensors";
     const size_t tail = sizeof ending - 1;
-    return n > tail && n <= NAME_MAX && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\') &&
-           memcmp(name + n - tail, ending, tail) == 0;
+    return n > tail && n <= NAME_MAX && name[0] != '.' && !strchr(name, '/') &&
+           !strchr(name, '\\') && memcmp(name + n - tail, ending, tail) == 0;
 }
 
 static tmb_status read_shard(reader *r, const char *tensor, uint32_t *shard)
@@ -43,7 +43,8 @@ static tmb_status read_shard(reader *r, const char *tensor, uint32_t *shard)
     }
     uint32_t found = tmb_names_find(&r->shards, out->shards, sizeof *out->shards, name, n);
     if (found == TMB_NAMES_NONE) {
-        const char **shards = tmb_grown(out->shards, out->n_shards, &r->room_shards, sizeof *shards);
+        const char **shards =
+            tmb_grown(out->shards, out->n_shards, &r->room_shards, sizeof *shards);
         if (!shards) return tmb_fail_memory(r->s.err, out->n_shards * sizeof *shards, "shards");
         out->shards = shards;
         shards[out->n_shards++] = name;
@@ -66,8 +67,10 @@ static tmb_status read_weight_map(reader *r)
         size_t n;
         TRY(tmb_scan_name(&r->s, &name, &n, TMB_NAME_MAX, "a tensor name in double quotes"));
         TRY(tmb_scan_expect(&r->s, ':', "':' after a name"));
-        tmb_index_entry *entries = tmb_grown(out->entries, out->n_entries, &r->room_entries, sizeof *entries);
-        if (!entries) return tmb_fail_memory(r->s.err, out->n_entries * sizeof *entries, "the index");
+        tmb_index_entry *entries =
+            tmb_grown(out->entries, out->n_entries, &r->room_entries, sizeof *entries);
+        if (!entries)
+            return tmb_fail_memory(r->s.err, out->n_entries * sizeof *entries, "the index");
         out->entries = entries;
         entries[out->n_entries].name = name;
         TRY(read_shard(r, name, &entries[out->n_entries].shard));
@@ -137,13 +140,15 @@ static tmb_status sort_shards(tmb_index *out, tmb_err *err)
         status = tmb_fail_memory(err, n * sizeof *order, "shards");
         goto out;
     }
-    for (size_t i = 0; i < n; i++) order[i] = (ranked){out->shards[i], (uint32_t)i};
+    for (size_t i = 0; i < n; i++)
+        order[i] = (ranked){out->shards[i], (uint32_t)i};
     qsort(order, n, sizeof *order, by_name);
     for (size_t i = 0; i < n; i++) {
         out->shards[i] = order[i].name;
         rank[order[i].i] = (uint32_t)i;
     }
-    for (size_t i = 0; i < out->n_entries; i++) out->entries[i].shard = rank[out->entries[i].shard];
+    for (size_t i = 0; i < out->n_entries; i++)
+        out->entries[i].shard = rank[out->entries[i].shard];
 out:
     free(order);
     free(rank);
@@ -153,8 +158,12 @@ out:
 tmb_status tmb_index_parse(tmb_index *out, char *text, size_t n, const char *file, tmb_err *err)
 {
     *out = (tmb_index){.text = text};
-    reader r = {.s = {.begin = text, .at = text, .end = text + n, .file = file,
-                      .remedy = "fetch or write the index again", .err = err},
+    reader r = {.s = {.begin = text,
+                      .at = text,
+                      .end = text + n,
+                      .file = file,
+                      .remedy = "fetch or write the index again",
+                      .err = err},
                 .out = out};
     tmb_status status = read_all(&r);
     if (!status) status = check_names(&r);

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define TMB_INDEX_NAME "model.safetensors.index.json"
-#define TMB_INDEX_MAX (512u << 20)
+#define TMB_INDEX_MAX  (512u << 20)
 
 typedef struct tmb_index_entry {
     const char *name; /* of a tensor */

@@ -46,9 +46,11 @@ static tmb_status fail_parse(tmb_err *err, const char *name, const json_error_t 
     size_t shown = near ? strlen(near += 6) : 0; /* and its closing quote */
     if (shown > 40) shown = 40;
     if (shown > 1)
-        return tmb_fail(err, TMB_EDATA, "%s: line %d: %s, near '%.*s'; correct it or fetch it again", name,
-                        e->line, what, (int)shown - 1, near);
-    return tmb_fail(err, TMB_EDATA, "%s: line %d: %s; correct it or fetch it again", name, e->line, what);
+        return tmb_fail(err, TMB_EDATA,
+                        "%s: line %d: %s, near '%.*s'; correct it or fetch it again", name, e->line,
+                        what, (int)shown - 1, near);
+    return tmb_fail(err, TMB_EDATA, "%s: line %d: %s; correct it or fetch it again", name, e->line,
+                    what);
 }
 
 tmb_status tmb_json_parse(tmb_json **out, const char *text, size_t n, const char *name,

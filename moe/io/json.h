@@ -27,7 +27,8 @@ void tmb_json_free(tmb_json *json); /* NULL is fine */
 
 /* Getters: json may be NULL or of another type; then NULL, false or the default. */
 const tmb_json *tmb_json_get(const tmb_json *object, const char *key);
-const tmb_json *tmb_json_path(const tmb_json *object, const char *dotted); /* "text_config.vocab_size" */
+const tmb_json *tmb_json_path(const tmb_json *object,
+                              const char *dotted); /* "text_config.vocab_size" */
 const tmb_json *tmb_json_at(const tmb_json *array, size_t i);
 size_t tmb_json_size(const tmb_json *array_or_object);
 const char *tmb_json_string(const tmb_json *json); /* NULL when it is no string */

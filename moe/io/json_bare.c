@@ -24,7 +24,8 @@ static size_t bare_length(const char *text, size_t n)
             return length;
     }
     size_t sign = text[0] == '-', length = sign;
-    while (length < n && isdigit((unsigned char)text[length])) length++;
+    while (length < n && isdigit((unsigned char)text[length]))
+        length++;
     char digits[1 + 19 + 1];
     if (length - sign < 19 || text[sign] == '0') return 0;
     if (length < n && strchr(".eE", text[length])) return 0;
@@ -40,7 +41,8 @@ static size_t bare_length(const char *text, size_t n)
 static size_t string_length(const char *text, size_t n)
 {
     size_t i = 1;
-    while (i < n && text[i] != '"') i += text[i] == '\\' ? 2 : 1;
+    while (i < n && text[i] != '"')
+        i += text[i] == '\\' ? 2 : 1;
     return i < n ? i + 1 : n;
 }
 
@@ -70,8 +72,8 @@ static size_t rewrite(char *w, const char *text, size_t n, bool *nul)
             if (bare)
                 length = token;
             else
-                while (i + length < n &&
-                       (isalnum((unsigned char)text[i + length]) || strchr("+-._", text[i + length])))
+                while (i + length < n && (isalnum((unsigned char)text[i + length]) ||
+                                          strchr("+-._", text[i + length])))
                     length++;
         }
         tokens += bare;
@@ -94,7 +96,8 @@ tmb_status tmb_json_quote_bare(char **out, size_t *out_n, const char *text, size
     size_t tokens = rewrite(NULL, text, n, &nul);
     if (!tokens) return TMB_OK; /* a NUL is then refused by the parser */
     if (nul)
-        return tmb_fail(err, TMB_EDATA, "%s: a NUL in a string; correct it or fetch it again", name);
+        return tmb_fail(err, TMB_EDATA, "%s: a NUL in a string; correct it or fetch it again",
+                        name);
     size_t bytes = n + tokens * ADDED_BYTES; /* tokens have bytes of their own: at most 7 n */
     char *quoted = malloc(bytes);
     if (!quoted) return tmb_fail_memory(err, bytes, name);

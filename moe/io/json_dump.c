@@ -1,5 +1,6 @@
 /* json_dump.c - JSON text as Python's json.dumps(indent=2, ensure_ascii=False) lays it out, real
- * numbers with the fewest digits that read back as the same value (1e-06, not 9.9999999999999995e-07). */
+ * numbers with the fewest digits that read back as the same value (1e-06,
+ * not 9.9999999999999995e-07). */
 #include "config.h"
 #include "moe/io/json_internal.h"
 
@@ -40,7 +41,8 @@ static void put_line(buffer *b, int depth)
 {
     if (!b->indent) return;
     put(b, "\n", 1);
-    for (int i = 0; i < depth * b->indent; i++) put(b, " ", 1);
+    for (int i = 0; i < depth * b->indent; i++)
+        put(b, " ", 1);
 }
 
 static void put_string(buffer *b, const char *text, size_t n)

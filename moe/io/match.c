@@ -27,7 +27,8 @@ static uint32_t next_char(const char **p)
     return c;
 }
 
-/* The ']' of the set that begins at p, behind its '['; NULL when it has none: then '[' is itself. */
+/* The ']' of the set that begins at p, behind its '['; NULL when it has none: then '[' is itself.
+ */
 static const char *set_end(const char *p)
 {
     if (*p == '!') p++;
@@ -83,7 +84,8 @@ bool tmb_glob(const char *pattern, const char *name)
             name = retry;
         }
     }
-    while (*pattern == '*') pattern++;
+    while (*pattern == '*')
+        pattern++;
     return !*pattern;
 }
 
@@ -101,23 +103,26 @@ tmb_status tmb_regex_open(tmb_regex **out, const char *pattern, tmb_err *err)
 {
     /* (*VERB) in front sets PCRE2's own options; to Python it is an error. */
     if (strncmp(pattern, "(*", 2) == 0)
-        return tmb_fail(err, TMB_EDATA, "regular expression \"%.200s\": nothing to repeat at character 1", pattern);
+        return tmb_fail(err, TMB_EDATA,
+                        "regular expression \"%.200s\": nothing to repeat at character 1", pattern);
     size_t n = strlen(pattern);
     if (n > PATTERN_MAX)
-        return tmb_fail(err, TMB_EDATA, "regular expression of %zu bytes, %d are allowed", n, PATTERN_MAX);
+        return tmb_fail(err, TMB_EDATA, "regular expression of %zu bytes, %d are allowed", n,
+                        PATTERN_MAX);
     tmb_regex *re = calloc(1, sizeof *re);
     if (!re) return tmb_fail_memory(err, sizeof *re, "a regular expression");
     int code;
     PCRE2_SIZE at;
-    re->code = pcre2_compile((PCRE2_SPTR)pattern, n,
-                             PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C,
-                             &code, &at, NULL);
+    re->code =
+        pcre2_compile((PCRE2_SPTR)pattern, n,
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C,
+                      &code, &at, NULL);
     if (!re->code) {
         char why[128] = "";
         (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
         tmb_regex_close(re);
-        return tmb_fail(err, TMB_EDATA, "regular expression \"%.200s\": %s at character %zu", pattern, why,
-                        (size_t)at + 1);
+        return tmb_fail(err, TMB_EDATA, "regular expression \"%.200s\": %s at character %zu",
+                        pattern, why, (size_t)at + 1);
     }
     re->limits = pcre2_match_context_create(NULL);
     if (!re->limits) {
@@ -133,7 +138,8 @@ tmb_status tmb_regex_open(tmb_regex **out, const char *pattern, tmb_err *err)
 
 static bool match(const tmb_regex *re, const char *name, uint32_t options)
 {
-    pcre2_match_data *data = pcre2_match_data_create(1, NULL); /* own: a regex serves many threads */
+    pcre2_match_data *data =
+        pcre2_match_data_create(1, NULL); /* own: a regex serves many threads */
     if (!data) return false;
     int n = pcre2_match(re->code, (PCRE2_SPTR)name, strlen(name), 0, options, data, re->limits);
     pcre2_match_data_free(data);
@@ -165,7 +171,8 @@ unsigned tmb_edit_distance(const char *a, const char *b)
     enum { LONGEST = 64 };
     size_t na = strnlen(a, LONGEST), nb = strnlen(b, LONGEST);
     unsigned row[LONGEST + 1]; /* of the prefix of a done so far, against each prefix of b */
-    for (size_t j = 0; j <= nb; j++) row[j] = (unsigned)j;
+    for (size_t j = 0; j <= nb; j++)
+        row[j] = (unsigned)j;
     for (size_t i = 1; i <= na; i++) {
         unsigned diagonal = row[0];
         row[0] = (unsigned)i;
@@ -184,7 +191,8 @@ const char *tmb_nearest(const char *word, const char *const *words, size_t n)
     size_t length = strlen(word);
     unsigned best = length / 3 > 2 ? (unsigned)(length / 3) : 2;
     const char *nearest = NULL;
-    if (best >= length) best = length ? (unsigned)length - 1 : 0; /* something must be left in common */
+    if (best >= length)
+        best = length ? (unsigned)length - 1 : 0; /* something must be left in common */
     for (size_t i = 0; i < n; i++) {
         unsigned d = tmb_edit_distance(word, words[i]);
         if (d > best || (nearest && d == best)) continue;

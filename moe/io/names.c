@@ -45,7 +45,8 @@ static uint32_t hash(const uint64_t key[2], const char *text, size_t n)
     sip_round(v);
     v[0] ^= word;
     v[2] ^= 0xff;
-    for (int k = 0; k < 3; k++) sip_round(v);
+    for (int k = 0; k < 3; k++)
+        sip_round(v);
     return (uint32_t)(v[0] ^ v[1] ^ v[2] ^ v[3]);
 }
 
@@ -60,14 +61,16 @@ static tmb_status reserve(tmb_names *names, size_t n, tmb_err *err)
     if (!names->slots && getrandom(names->key, sizeof names->key, GRND_NONBLOCK) < 0)
         names->key[0] = (uintptr_t)names; /* early in boot: any key finds the same names */
     size_t room = names->room ? names->room : 16;
-    while (room / 2 < n) room *= 2;
+    while (room / 2 < n)
+        room *= 2;
     if (room == names->room) return TMB_OK;
     uint64_t *slots = calloc(room, sizeof *slots);
     if (!slots) return tmb_fail_memory(err, room * sizeof *slots, "the table of names");
     for (size_t i = 0; i < names->room; i++) {
         if (!names->slots[i]) continue;
         size_t at = (size_t)(names->slots[i] >> 32) & (room - 1);
-        while (slots[at]) at = (at + 1) & (room - 1);
+        while (slots[at])
+            at = (at + 1) & (room - 1);
         slots[at] = names->slots[i];
     }
     free(names->slots);
@@ -121,8 +124,8 @@ tmb_status tmb_names_add(tmb_names *names, const void *items, size_t stride, siz
     return TMB_OK;
 }
 
-uint32_t tmb_names_find(const tmb_names *names, const void *items, size_t stride,
-                        const char *name, size_t n)
+uint32_t tmb_names_find(const tmb_names *names, const void *items, size_t stride, const char *name,
+                        size_t n)
 {
     if (!names->slots || strnlen(name, n) != n) return TMB_NAMES_NONE;
     uint64_t slot = names->slots[probe(names, items, stride, name, n, hash(names->key, name, n))];
@@ -144,7 +147,8 @@ tmb_shown tmb_show(const char *name)
         return shown;
     }
     n = sizeof shown.text - 4;
-    while (n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80) n--;
+    while (n > 0 && ((unsigned char)name[n] & 0xc0) == 0x80)
+        n--;
     memcpy(shown.text, name, n);
     memcpy(shown.text + n, "...", 4);
     return shown;

@@ -27,8 +27,8 @@ typedef struct tmb_names {
 tmb_status tmb_names_add(tmb_names *names, const void *items, size_t stride, size_t first,
                          size_t end, uint32_t *twin, uint32_t *at, tmb_err *err) TMB_CHECKED;
 /* The item named name [n], or TMB_NAMES_NONE. */
-uint32_t tmb_names_find(const tmb_names *names, const void *items, size_t stride,
-                        const char *name, size_t n);
+uint32_t tmb_names_find(const tmb_names *names, const void *items, size_t stride, const char *name,
+                        size_t n);
 void tmb_names_free(tmb_names *names);
 
 /* A name as a message shows it: whole, or cut between characters with "..." at the end. */

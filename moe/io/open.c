@@ -58,14 +58,14 @@ static tmb_status refuse(const char *shown, mode_t mode, tmb_err *err)
                        : S_ISFIFO(mode) ? "a named pipe"
                        : S_ISSOCK(mode) ? "a socket"
                                         : "a device";
-    return tmb_fail(err, TMB_EDATA, "%s: is %s, not a regular file; put the file itself there", shown, kind);
+    return tmb_fail(err, TMB_EDATA, "%s: is %s, not a regular file; put the file itself there",
+                    shown, kind);
 }
 
 tmb_status tmb_file_open(int *out, struct stat *stat, int dirfd, const char *name,
                          const char *shown, tmb_err *err)
 {
-    if (!is_base_name(name))
-        return tmb_fail(err, TMB_EINTERNAL, "%s: no plain file name", shown);
+    if (!is_base_name(name)) return tmb_fail(err, TMB_EINTERNAL, "%s: no plain file name", shown);
     bool linked = false;
     int fd = openat(dirfd, name, FLAGS);
     if (fd < 0 && errno == ELOOP) {
@@ -73,15 +73,18 @@ tmb_status tmb_file_open(int *out, struct stat *stat, int dirfd, const char *nam
         fd = open_linked(dirfd, name);
     }
     if (fd < 0 && errno == ELOOP)
-        return tmb_fail(err, TMB_EDATA,
-                        "%s: a symbolic link out of its folder, which is not followed; put the file "
-                        "itself there, or give the folder that holds it",
-                        shown);
+        return tmb_fail(
+            err, TMB_EDATA,
+            "%s: a symbolic link out of its folder, which is not followed; put the file "
+            "itself there, or give the folder that holds it",
+            shown);
     if (fd < 0 && errno == ENOENT && linked)
-        return tmb_fail(err, TMB_ENOINPUT, "%s: a symbolic link to nothing; fetch the file again", shown);
+        return tmb_fail(err, TMB_ENOINPUT, "%s: a symbolic link to nothing; fetch the file again",
+                        shown);
     if (fd < 0 && errno == ENXIO) return refuse(shown, S_IFSOCK, err);
     if (fd < 0 && errno == ENOENT)
-        return tmb_fail(err, TMB_ENOINPUT, "%s: no such file; fetch it, or the whole folder again", shown);
+        return tmb_fail(err, TMB_ENOINPUT, "%s: no such file; fetch it, or the whole folder again",
+                        shown);
     if (fd < 0) return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot open", shown);
     if (fstat(fd, stat) != 0) {
         tmb_status status = tmb_fail_errno(err, TMB_EIO, "%s: cannot stat", shown);

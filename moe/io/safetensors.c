@@ -72,7 +72,8 @@ static tmb_status read_offsets(reader *r, tmb_tensor *t)
     TRY(tmb_scan_u64(&r->s, &end, wanted));
     TRY(tmb_scan_expect(&r->s, ']', "']' after two offsets"));
     if (end < t->begin)
-        return tmb_scan_fail(&r->s, at, "tensor \"%s\" ends before it begins", tmb_show(t->name).text);
+        return tmb_scan_fail(&r->s, at, "tensor \"%s\" ends before it begins",
+                             tmb_show(t->name).text);
     if (end > r->out->data_bytes)
         return tmb_scan_fail(&r->s, at, "tensor \"%s\" ends at data byte %llu, the file holds %llu",
                              tmb_show(t->name).text, (unsigned long long)end,
@@ -86,7 +87,8 @@ static tmb_status check_size(reader *r, const tmb_tensor *t, size_t first_dim)
 {
     uint64_t bits = 1;
     bool fits = true;
-    for (size_t i = 0; i < t->rank; i++) fits = fits && tmb_mul(bits, r->out->dims[first_dim + i], &bits);
+    for (size_t i = 0; i < t->rank; i++)
+        fits = fits && tmb_mul(bits, r->out->dims[first_dim + i], &bits);
     fits = fits && tmb_mul(bits, tmb_dtype_bits((tmb_dtype)t->dtype), &bits);
     const char *dtype = tmb_dtype_name((tmb_dtype)t->dtype);
     if (!fits)
@@ -96,7 +98,8 @@ static tmb_status check_size(reader *r, const tmb_tensor *t, size_t first_dim)
         return tmb_scan_fail(&r->s, t->name, "tensor \"%s\" is %llu bits of %s, no whole bytes",
                              tmb_show(t->name).text, (unsigned long long)bits, dtype);
     if (bits / 8 != t->bytes)
-        return tmb_scan_fail(&r->s, t->name, "tensor \"%s\" spans %llu bytes, its shape of %s needs %llu",
+        return tmb_scan_fail(&r->s, t->name,
+                             "tensor \"%s\" spans %llu bytes, its shape of %s needs %llu",
                              tmb_show(t->name).text, (unsigned long long)t->bytes, dtype,
                              (unsigned long long)bits / 8);
     return TMB_OK;
@@ -119,8 +122,8 @@ static tmb_status read_tensor(reader *r, const char *name)
         char *key;
         size_t n;
         TRY(tmb_scan_string(&r->s, &key, &n, "\"dtype\", \"shape\" or \"data_offsets\""));
-        int field = n == 5 && memcmp(key, "dtype", 5) == 0           ? DTYPE
-                    : n == 5 && memcmp(key, "shape", 5) == 0         ? SHAPE
+        int field = n == 5 && memcmp(key, "dtype", 5) == 0            ? DTYPE
+                    : n == 5 && memcmp(key, "shape", 5) == 0          ? SHAPE
                     : n == 12 && memcmp(key, "data_offsets", 12) == 0 ? OFFSETS
                                                                       : 0;
         if (!field || (seen & field))
@@ -166,7 +169,8 @@ static tmb_status read_metadata(reader *r)
         keys = more;
         keys[n_keys++] = key;
         status = tmb_scan_expect(&r->s, ':', "':' after a key");
-        if (!status) status = tmb_scan_string(&r->s, &value, &n, "a metadata string in double quotes");
+        if (!status)
+            status = tmb_scan_string(&r->s, &value, &n, "a metadata string in double quotes");
         if (status) goto out;
     } while (tmb_scan_take(&r->s, ','));
     status = tmb_scan_expect(&r->s, '}', "',' or '}' in \"__metadata__\"");
@@ -206,7 +210,8 @@ static tmb_status read_all(reader *r)
 }
 
 typedef struct place {
-    uint64_t key; /* begin * 2, + 1 when there are bytes: an empty tensor goes before what begins there */
+    uint64_t key; /* begin * 2, + 1 when there are bytes: an empty tensor goes before what begins
+                     there */
     uint32_t i;
 } place;
 
@@ -226,11 +231,13 @@ static uint64_t key_of(const tmb_tensor *t)
 static tmb_status sort_by_offset(tmb_tensor *t, size_t n, tmb_err *err)
 {
     size_t i = 1;
-    while (i < n && key_of(&t[i - 1]) <= key_of(&t[i])) i++;
+    while (i < n && key_of(&t[i - 1]) <= key_of(&t[i]))
+        i++;
     if (i >= n) return TMB_OK;
     place *order = malloc(n * sizeof *order);
     if (!order) return tmb_fail_memory(err, n * sizeof *order, "the order of tensors");
-    for (i = 0; i < n; i++) order[i] = (place){key_of(&t[i]), (uint32_t)i};
+    for (i = 0; i < n; i++)
+        order[i] = (place){key_of(&t[i]), (uint32_t)i};
     qsort(order, n, sizeof *order, by_key);
     for (i = 0; i < n; i++) { /* follow each cycle once; a place that is done holds its own index */
         if (order[i].i == i) continue;
@@ -252,7 +259,8 @@ static tmb_status check_names(reader *r, size_t first)
 {
     tmb_gather *g = r->g;
     uint32_t twin, at;
-    TRY(tmb_names_add(&g->names, g->tensors, sizeof *g->tensors, first, g->n, &twin, &at, r->s.err));
+    TRY(tmb_names_add(&g->names, g->tensors, sizeof *g->tensors, first, g->n, &twin, &at,
+                      r->s.err));
     if (twin == TMB_NAMES_NONE) return TMB_OK;
     const char *name = g->tensors[at].name;
     if (twin < first)
@@ -269,7 +277,8 @@ static tmb_status check_layout(reader *r, size_t first)
     for (size_t i = first; i < r->g->n; i++) {
         const tmb_tensor *t = &r->g->tensors[i];
         if (t->begin != end)
-            return tmb_scan_fail(&r->s, t->name, "tensor \"%s\" begins at data byte %llu, %s byte %llu",
+            return tmb_scan_fail(&r->s, t->name,
+                                 "tensor \"%s\" begins at data byte %llu, %s byte %llu",
                                  tmb_show(t->name).text, (unsigned long long)t->begin,
                                  t->begin > end ? "a hole from" : "overlapping what ends at",
                                  (unsigned long long)end);
@@ -277,8 +286,8 @@ static tmb_status check_layout(reader *r, size_t first)
     }
     if (end != r->out->data_bytes)
         return tmb_fail(r->s.err, TMB_EDATA,
-                        "%s: the tensors end at data byte %llu, the file at %llu; " REMEDY, r->s.file,
-                        (unsigned long long)end, (unsigned long long)r->out->data_bytes);
+                        "%s: the tensors end at data byte %llu, the file at %llu; " REMEDY,
+                        r->s.file, (unsigned long long)end, (unsigned long long)r->out->data_bytes);
     return TMB_OK;
 }
 
@@ -286,9 +295,15 @@ tmb_status tmb_header_gather(tmb_header *out, tmb_gather *g, char *text, size_t 
                              uint64_t data_bytes, tmb_err *err)
 {
     *out = (tmb_header){.text = text, .header_bytes = n, .data_bytes = data_bytes};
-    reader r = {.s = {.begin = text, .at = text, .end = text + n, .base = 8,
-                      .file = g->files[g->shard], .remedy = REMEDY, .err = err},
-                .out = out, .g = g};
+    reader r = {.s = {.begin = text,
+                      .at = text,
+                      .end = text + n,
+                      .base = 8,
+                      .file = g->files[g->shard],
+                      .remedy = REMEDY,
+                      .err = err},
+                .out = out,
+                .g = g};
     size_t first = g->n;
     TRY(read_all(&r));
     out->n_tensors = g->n - first;
@@ -316,20 +331,24 @@ tmb_status tmb_header_load(char **text, size_t *n, uint64_t *data_bytes, int fd,
     size_t peek = file_bytes < sizeof head ? (size_t)file_bytes : sizeof head;
     TRY(tmb_file_pread(fd, head, peek, 0, name, err));
     if (memcmp(head, "version https://", 16) == 0)
-        return tmb_fail(err, TMB_EDATA, "%s: a Git LFS pointer in place of the weights; run git lfs pull", name);
+        return tmb_fail(err, TMB_EDATA,
+                        "%s: a Git LFS pointer in place of the weights; run git lfs pull", name);
     if (file_bytes < 8)
-        return tmb_fail(err, TMB_EDATA, "%s: has %llu bytes, fewer than the 8 of its header's length; " REMEDY,
+        return tmb_fail(err, TMB_EDATA,
+                        "%s: has %llu bytes, fewer than the 8 of its header's length; " REMEDY,
                         name, (unsigned long long)file_bytes);
     uint64_t size;
     memcpy(&size, head, 8);
     size = le64toh(size);
     if (size > TMB_HEADER_MAX)
-        return tmb_fail(err, TMB_EDATA,
-                        "%s: byte 0: a header of %llu bytes, %u are allowed; is this safetensors? " REMEDY,
-                        name, (unsigned long long)size, TMB_HEADER_MAX);
+        return tmb_fail(
+            err, TMB_EDATA,
+            "%s: byte 0: a header of %llu bytes, %u are allowed; is this safetensors? " REMEDY,
+            name, (unsigned long long)size, TMB_HEADER_MAX);
     if (size > file_bytes - 8)
-        return tmb_fail(err, TMB_EDATA, "%s: byte 0: a header of %llu bytes in a file of %llu; " REMEDY,
-                        name, (unsigned long long)size, (unsigned long long)file_bytes);
+        return tmb_fail(err, TMB_EDATA,
+                        "%s: byte 0: a header of %llu bytes in a file of %llu; " REMEDY, name,
+                        (unsigned long long)size, (unsigned long long)file_bytes);
     char *bytes = malloc((size_t)size + 1);
     if (!bytes) return tmb_fail_memory(err, size + 1, "a header");
     tmb_status status = tmb_file_pread(fd, bytes, (size_t)size, 8, name, err);
@@ -355,7 +374,8 @@ tmb_status tmb_header_parse(tmb_header *out, char *text, size_t n, uint64_t data
     return status;
 }
 
-tmb_status tmb_header_read(tmb_header *out, int fd, uint64_t file_bytes, const char *name, tmb_err *err)
+tmb_status tmb_header_read(tmb_header *out, int fd, uint64_t file_bytes, const char *name,
+                           tmb_err *err)
 {
     char *text;
     size_t n;

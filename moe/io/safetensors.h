@@ -37,8 +37,8 @@ typedef struct tmb_tensor {
 typedef struct tmb_header {
     tmb_tensor *tensors;
     size_t n_tensors;
-    uint64_t *dims;       /* pool that the shapes point into */
-    char *text;           /* the header's bytes, names unescaped in place */
+    uint64_t *dims;        /* pool that the shapes point into */
+    char *text;            /* the header's bytes, names unescaped in place */
     uint64_t header_bytes; /* N */
     uint64_t data_bytes;
 } tmb_header;
@@ -54,8 +54,8 @@ tmb_status tmb_header_parse(tmb_header *out, char *text, size_t n, uint64_t data
 void tmb_header_free(tmb_header *header);
 
 /* The header text of a shard to be written: "{…}" padded with spaces so that 8 + N is a multiple
- * of 8, "__metadata__": {"format": "pt"} first, tensors in the order given, offsets ascending from 0.
- * Names are escaped.  *text is malloc'ed, the caller's; *n its length.  TMB_EDATA when it would
+ * of 8, "__metadata__": {"format": "pt"} first, tensors in the order given, offsets ascending from
+ * 0. Names are escaped.  *text is malloc'ed, the caller's; *n its length.  TMB_EDATA when it would
  * exceed TMB_HEADER_MAX. */
 tmb_status tmb_header_format(char **text, size_t *n, const tmb_tensor *tensors, size_t n_tensors,
                              const char *name, tmb_err *err) TMB_CHECKED;

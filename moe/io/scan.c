@@ -129,8 +129,8 @@ static tmb_status escape(tmb_scan *s, char **w)
 }
 
 /* Non-zero in the lowest byte of the eight that is a quote, a backslash, a control character,
- * 0x7f, or not ASCII; bytes above the first such may be wrong.  (Sean Anderson, "Bit Twiddling Hacks",
- * "Determine if a word has a byte less than n".) */
+ * 0x7f, or not ASCII; bytes above the first such may be wrong.  (Sean Anderson, "Bit Twiddling
+ * Hacks", "Determine if a word has a byte less than n".) */
 static inline uint64_t special(uint64_t w)
 {
     const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
@@ -167,7 +167,8 @@ static tmb_status string(tmb_scan *s, char **out, size_t *n, bool *plain, const 
             TRY(escape(s, &w));
             continue;
         }
-        size_t length = c < 0x80 ? 1 : utf8_length((unsigned char *)s->at, (size_t)(s->end - s->at));
+        size_t length =
+            c < 0x80 ? 1 : utf8_length((unsigned char *)s->at, (size_t)(s->end - s->at));
         if (!length) return tmb_scan_fail(s, s->at, "bad UTF-8 (byte 0x%02x)", c);
         memmove(w, s->at, length);
         w += length;
@@ -206,7 +207,8 @@ tmb_status tmb_scan_u64(tmb_scan *s, uint64_t *out, const char *wanted)
     const char *start = s->at;
     uint64_t v = 0;
     for (; s->at < s->end && *s->at >= '0' && *s->at <= '9'; s->at++) {
-        if (s->at > start && *start == '0') return tmb_scan_fail(s, start, "an integer with a leading zero");
+        if (s->at > start && *start == '0')
+            return tmb_scan_fail(s, start, "an integer with a leading zero");
         if (__builtin_mul_overflow(v, 10u, &v) ||
             __builtin_add_overflow(v, (uint64_t)(*s->at - '0'), &v))
             return tmb_scan_fail(s, start, "an integer over 2^64-1");
@@ -221,7 +223,8 @@ tmb_status tmb_scan_u64(tmb_scan *s, uint64_t *out, const char *wanted)
 static bool digits(tmb_scan *s)
 {
     const char *start = s->at;
-    while (s->at < s->end && *s->at >= '0' && *s->at <= '9') s->at++;
+    while (s->at < s->end && *s->at >= '0' && *s->at <= '9')
+        s->at++;
     return s->at > start;
 }
 
@@ -251,8 +254,7 @@ static tmb_status skip_container(tmb_scan *s, int depth)
     size_t n;
     bool object = *s->at == '{';
     char close = object ? '}' : ']';
-    if (depth == DEPTH_MAX)
-        return tmb_scan_fail(s, s->at, "values nested over %d deep", DEPTH_MAX);
+    if (depth == DEPTH_MAX) return tmb_scan_fail(s, s->at, "values nested over %d deep", DEPTH_MAX);
     s->at++;
     if (tmb_scan_take(s, close)) return TMB_OK;
     do {

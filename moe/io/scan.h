@@ -29,8 +29,7 @@ tmb_status tmb_scan_unexpected(const tmb_scan *s, const char *wanted);
 
 static inline void tmb_scan_space(tmb_scan *s)
 {
-    while (s->at < s->end &&
-           (*s->at == ' ' || *s->at == '\n' || *s->at == '\t' || *s->at == '\r'))
+    while (s->at < s->end && (*s->at == ' ' || *s->at == '\n' || *s->at == '\t' || *s->at == '\r'))
         s->at++;
 }
 /* Take byte c if it comes next after white space. */

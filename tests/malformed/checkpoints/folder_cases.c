@@ -1,5 +1,6 @@
 /* What is wrong with the folder: its files, its links, its config.json, the path itself.  The
  * last cases are well-formed and must be taken. */
+/* clang-format off */
 #include "config.h"
 #include "tests/malformed/checkpoints/cases.h"
 

@@ -1,4 +1,5 @@
 /* What is wrong with the text of a safetensors header. */
+/* clang-format off */
 #include "config.h"
 #include "tests/malformed/checkpoints/cases.h"
 

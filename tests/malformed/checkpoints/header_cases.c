@@ -1,4 +1,5 @@
 /* What is wrong with the numbers of one safetensors file. */
+/* clang-format off */
 #include "config.h"
 #include "tests/malformed/checkpoints/cases.h"
 

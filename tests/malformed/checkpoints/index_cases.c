@@ -1,5 +1,6 @@
 /* What is wrong with model.safetensors.index.json, or between it and the shards.
  * Unless a case says otherwise, a.safetensors holds x and b.safetensors holds y. */
+/* clang-format off */
 #include "config.h"
 #include "tests/malformed/checkpoints/cases.h"
 

@@ -14,6 +14,7 @@ tmb_archs = \
 	moe/model/arch/deepseek_v3 \
 	moe/model/arch/deepseek_v32 \
 	moe/model/arch/deepseek_v4 \
+	moe/model/arch/dots1 \
 	moe/model/arch/ernie4_5_moe \
 	moe/model/arch/glm4_moe \
 	moe/model/arch/glm4_moe_lite \

@@ -38,9 +38,12 @@ typedef struct tmb_ct_group {
 bool tmb_ct_in_group(const tmb_ct_group *group, const tmb_engine_module *module);
 
 /* Fill groups[g].targets so that every quantized module, under each name engines ask for, finds
- * its group and nothing else does.  The result is checked by the loaders' own rules. */
-tmb_status tmb_ct_targets(tmb_ct_group *groups, int n_groups, const tmb_engine_modules *modules,
-                          const tmb_job_view *job, tmb_arena *arena, tmb_err *err) TMB_CHECKED;
+ * its group and nothing else does; the result is checked by the loaders' own rules.  ignored gets
+ * expressions for what stays unquantized inside the layers: engines may ask for it under another
+ * prefix, or by its fused name. */
+tmb_status tmb_ct_targets(tmb_ct_group *groups, int n_groups, tmb_ct_group *ignored,
+                          const tmb_engine_modules *modules, const tmb_job_view *job,
+                          tmb_arena *arena, tmb_err *err) TMB_CHECKED;
 
 tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char **file,
                          tmb_json **file_json, tmb_err *err) TMB_CHECKED;

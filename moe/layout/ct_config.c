@@ -2,7 +2,8 @@
  * a key it does not know makes engines refuse the file).
  *
  * `ignore` wins over every target, and SGLang stops at a Linear that neither names: so it holds
- * every unquantized one, by its full name, and the experts that stay by one expression a block. */
+ * every unquantized one by its full name, and by expressions for what engines call otherwise; the
+ * experts that stay by expressions alone. */
 #include "config.h"
 #include "moe/layout/ct.h"
 
@@ -110,33 +111,17 @@ static int make_groups(const tmb_engine_modules *modules, tmb_ct_group groups[GR
     return n;
 }
 
-/* Kept experts: one expression for a layer's, in the spelling engines ask with. */
-static void ignore_experts(tmb_json *ignore, const tmb_engine_module *m, tmb_arena *arena,
-                           bool *good)
-{
-    const char *block = m->name;
-    size_t n = strlen(block), used = 0;
-    char *escaped = tmb_arena_alloc(arena, 2 * n + 1);
-    for (size_t i = 0; escaped && i < n; i++) {
-        if (block[i] == '.') escaped[used++] = '\\';
-        escaped[used++] = block[i];
-    }
-    const char *text = escaped ? tmb_arena_printf(arena, "re:%s\\.\\d+\\..*", escaped) : NULL;
-    append(ignore, tmb_json_new_string(m->name), good);
-    append(ignore, text ? tmb_json_new_string(text) : NULL, good);
-}
-
-static tmb_json *ignore_json(const tmb_engine_modules *modules, tmb_arena *arena, bool *good)
+static tmb_json *ignore_json(const tmb_engine_modules *modules, const tmb_ct_group *ignored,
+                             bool *good)
 {
     tmb_json *ignore = tmb_json_new_array();
     for (size_t i = 0; i < modules->n; i++) {
         const tmb_engine_module *m = &modules->list[i];
-        if (m->format || m->kind == TMB_MODULE_EXPERT) continue;
-        if (m->kind == TMB_MODULE_EXPERTS)
-            ignore_experts(ignore, m, arena, good);
-        else
+        if (!m->format && m->kind != TMB_MODULE_EXPERT)
             append(ignore, tmb_json_new_string(m->name), good);
     }
+    for (size_t t = 0; t < ignored->n_targets; t++)
+        append(ignore, tmb_json_new_string(ignored->targets[t]), good);
     return ignore;
 }
 
@@ -150,7 +135,8 @@ static const char *top_format(const tmb_ct_group *groups, int n)
 }
 
 static void write_config(tmb_json *config, const tmb_ct_group *groups, int n,
-                         const tmb_engine_modules *modules, bool kv, tmb_arena *arena, bool *good)
+                         const tmb_ct_group *ignored, const tmb_engine_modules *modules, bool kv,
+                         bool *good)
 {
     static const tmb_ct_args kv_args = {
         .bits = 8, .type = "float", .strategy = "tensor", .dynamic = "false"};
@@ -168,7 +154,7 @@ static void write_config(tmb_json *config, const tmb_ct_group *groups, int n,
     set(q, "sparsity_config", tmb_json_new_object(), good);
     set(q, "transform_config", tmb_json_new_object(), good);
     set(q, "config_groups", list, good);
-    set(q, "ignore", ignore_json(modules, arena, good), good);
+    set(q, "ignore", ignore_json(modules, ignored, good), good);
     set(q, "kv_cache_scheme", kv ? args_json(&kv_args, "static_minmax", good) : tmb_json_new_null(),
         good);
     set(config, "quantization_config", q, good);
@@ -179,7 +165,7 @@ tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char *
 {
     tmb_engine_modules modules;
     tmb_arena arena = {0};
-    tmb_ct_group groups[GROUPS_MAX];
+    tmb_ct_group groups[GROUPS_MAX], ignored = {0};
     bool good = true;
     *file = NULL;
     *file_json = NULL;
@@ -187,8 +173,8 @@ tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char *
     if (status) return status;
     int n = make_groups(&modules, groups);
     if (n) {
-        status = tmb_ct_targets(groups, n, &modules, job, &arena, err);
-        if (!status) write_config(config, groups, n, &modules, tmb_kv_fp8(job), &arena, &good);
+        status = tmb_ct_targets(groups, n, &ignored, &modules, job, &arena, err);
+        if (!status) write_config(config, groups, n, &ignored, &modules, tmb_kv_fp8(job), &good);
         if (!status && !good)
             status = tmb_fail_memory(err, modules.n * sizeof *modules.list, "the configuration");
     }

@@ -111,7 +111,7 @@ static void add(builder *b, const tmb_engine_module *m, int group)
     } else {
         rest = m->name;
     }
-    if (m->kind == TMB_MODULE_EXPERT) {
+    if (m->kind == TMB_MODULE_EXPERT || m->kind == TMB_MODULE_EXPERTS) {
         e.parent = "\\w+\\.experts\\.\\d+\\.";
         e.leaf = EXPERT_LEAVES;
     } else {
@@ -126,7 +126,8 @@ static void add(builder *b, const tmb_engine_module *m, int group)
 static bool speaks(const builder *b, const tmb_engine_module *m)
 {
     const tmb_model *model = b->job->model;
-    if (m->kind == TMB_MODULE_EXPERTS || m->kind == TMB_MODULE_STACK) return false;
+    if (m->kind == TMB_MODULE_EXPERTS) return !m->format; /* kept stacks have no other speaker */
+    if (m->kind == TMB_MODULE_STACK) return false;
     if (m->kind != TMB_MODULE_EXPERT) return true;
     const tmb_unit *unit = &model->units[m->unit];
     return unit->expert == model->units[model->experts[unit->experts].units[0]].expert;
@@ -208,7 +209,7 @@ static void settle_layers(builder *b)
         i = end;
     }
     for (size_t i = 0; i < b->n; i++)
-        if (b->list[i].group >= 0) b->list[kept++] = b->list[i];
+        if (b->list[i].group >= 0 || b->list[i].layers) b->list[kept++] = b->list[i];
     b->n = kept;
     if (b->n) qsort(b->list, b->n, sizeof *b->list, by_layers);
 }
@@ -216,13 +217,15 @@ static void settle_layers(builder *b)
 /* ---- one target -------------------------------------------------------------------------------
  */
 
-/* Whether the pattern takes a module of another group or an unquantized one. */
+/* Whether the pattern takes a module of another group or an unquantized one; of the ignored
+ * (group->format NULL), a quantized one. */
 static bool collides(const tmb_regex *re, const tmb_engine_modules *modules, const builder *b,
                      const tmb_ct_group *group)
 {
     for (size_t i = 0; i < modules->n; i++) {
         const tmb_engine_module *m = &modules->list[i];
-        if (speaks(b, m) && !tmb_ct_in_group(group, m) && tmb_regex_match(re, m->name)) return true;
+        bool own = group->format ? tmb_ct_in_group(group, m) : !m->format;
+        if (speaks(b, m) && !own && tmb_regex_match(re, m->name)) return true;
     }
     return false;
 }
@@ -230,7 +233,7 @@ static bool collides(const tmb_regex *re, const tmb_engine_modules *modules, con
 /* The shortest beginning that keeps strangers out: nothing, else a word of the prefix. */
 static tmb_status choose_target(builder *b, const entry *e, const char *leaves,
                                 const tmb_engine_modules *modules, const tmb_ct_group *group,
-                                const char **target, tmb_err *err)
+                                const char **target, bool *clean, tmb_err *err)
 {
     const char *tail =
         e->layers ? tmb_arena_printf(b->arena, "layers\\.%s\\.%s%s$", e->layers, e->parent, leaves)
@@ -254,13 +257,14 @@ static tmb_status choose_target(builder *b, const entry *e, const char *leaves,
         bool bad = collides(re, modules, b, group);
         tmb_regex_close(re);
         *target = text;
+        *clean = !bad;
         if (!bad) return TMB_OK;
     }
     return TMB_OK; /* what it takes too much is in `ignore`, which wins; the check below decides */
 }
 
-static tmb_status write_targets(builder *b, tmb_ct_group *groups, const tmb_engine_modules *modules,
-                                tmb_err *err)
+static tmb_status write_targets(builder *b, tmb_ct_group *groups, tmb_ct_group *ignored,
+                                const tmb_engine_modules *modules, tmb_err *err)
 {
     for (size_t i = 0, end; i < b->n; i = end) {
         const entry *e = &b->list[i];
@@ -281,11 +285,11 @@ static tmb_status write_targets(builder *b, tmb_ct_group *groups, const tmb_engi
             used += strlen(b->list[j].leaf);
         }
         leaves[used] = ')';
-        tmb_ct_group *group = &groups[e->group];
-        bool bare = different == 1 && !strchr(e->leaf, '|');
+        tmb_ct_group *group = e->group < 0 ? ignored : &groups[e->group];
+        bool bare = different == 1 && !strchr(e->leaf, '|'), clean = false;
         TRY(choose_target(b, e, bare ? e->leaf : leaves, modules, group,
-                          &group->targets[group->n_targets], err));
-        group->n_targets++;
+                          &group->targets[group->n_targets], &clean, err));
+        if (clean || group != ignored) group->n_targets++; /* ignoring too much would be silent */
     }
     return TMB_OK;
 }
@@ -333,8 +337,16 @@ static tmb_status prove(const tmb_ct_group *groups, int n_groups, const tmb_engi
     return status;
 }
 
-tmb_status tmb_ct_targets(tmb_ct_group *groups, int n_groups, const tmb_engine_modules *modules,
-                          const tmb_job_view *job, tmb_arena *arena, tmb_err *err)
+static void make_room(builder *b, tmb_ct_group *group)
+{
+    group->n_targets = 0;
+    group->targets = tmb_arena_alloc(b->arena, (b->n + 1) * sizeof(const char *));
+    if (!group->targets) b->no_memory = true;
+}
+
+tmb_status tmb_ct_targets(tmb_ct_group *groups, int n_groups, tmb_ct_group *ignored,
+                          const tmb_engine_modules *modules, const tmb_job_view *job,
+                          tmb_arena *arena, tmb_err *err)
 {
     builder b = {.job = job, .arena = arena};
     for (size_t i = 0; i < modules->n; i++) {
@@ -346,14 +358,12 @@ tmb_status tmb_ct_targets(tmb_ct_group *groups, int n_groups, const tmb_engine_m
         add(&b, m, group);
     }
     settle_layers(&b);
-    for (int g = 0; g < n_groups; g++) {
-        groups[g].n_targets = 0;
-        groups[g].targets = tmb_arena_alloc(arena, (b.n + 1) * sizeof(const char *));
-        if (!groups[g].targets) b.no_memory = true;
-    }
+    for (int g = 0; g < n_groups; g++)
+        make_room(&b, &groups[g]);
+    make_room(&b, ignored);
     tmb_status status =
         b.no_memory ? tmb_fail_memory(err, b.n * sizeof *b.list, "targets") : TMB_OK;
-    if (!status) status = write_targets(&b, groups, modules, err);
+    if (!status) status = write_targets(&b, groups, ignored, modules, err);
     if (!status) status = prove(groups, n_groups, modules, &b, err);
     free(b.list);
     return status;

@@ -35,7 +35,7 @@ static const struct generation {
     {80,
      "Ampere",
      "BF16 and INT8 tensor cores, no FP8, no FP4",
-     {"int4-experts", NULL},
+     {"int4-experts", "nvfp4-weight-only", NULL},
      "it has no FP8 or FP4 arithmetic: INT4 weights with BF16 arithmetic are what engines have "
      "fast kernels for"},
     {0,
@@ -107,41 +107,52 @@ static int find(const tmb_advice *a, const char *recipe)
 {
     for (int i = 0; i < a->n_candidates; i++)
         if (!strcmp(a->candidates[i].recipe, recipe)) return i;
-    return -1;
+    return 0; /* generations[] names nothing that all_recipes[] has not */
+}
+
+/* Nothing that suits this generation can be had: say what would have to change. */
+static void refuse(tmb_advice *a, const struct generation *gen, const tmb_machine *m)
+{
+    char need[TMB_HUMAN_BYTES], have[TMB_HUMAN_BYTES];
+    uint64_t least = 0;
+    for (int i = 0; gen->recipes[i]; i++) {
+        const tmb_candidate *c = &a->candidates[find(a, gen->recipes[i])];
+        if (c->possible && (!least || c->bytes < least)) least = c->bytes;
+    }
+    if (!least) {
+        snprintf(
+            a->reason, sizeof a->reason,
+            "%s, which suits this GPU, does not work with this checkpoint (see above); a recipe "
+            "of your own may",
+            gen->recipes[0]);
+        return;
+    }
+    uint64_t one = a->budget / (uint64_t)m->n_gpus;
+    snprintf(
+        a->reason, sizeof a->reason,
+        "the smallest that suits this GPU, %s, is more than the %s that %d of them leave%s for "
+        "weights; %llu would do",
+        tmb_human_bytes(need, least), tmb_human_bytes(have, a->budget), m->n_gpus,
+        m->n_gpus == 1 ? "s" : "", (unsigned long long)tmb_ceil_div(least, one ? one : 1));
 }
 
 static void choose(tmb_advice *a, const struct generation *gen, const tmb_machine *m)
 {
-    char skipped[256] = "", need[TMB_HUMAN_BYTES], have[TMB_HUMAN_BYTES];
+    char skipped[256] = "";
     size_t o = 0;
     a->chosen = -1;
     for (int i = 0; gen->recipes[i] && a->chosen < 0; i++) {
         int c = find(a, gen->recipes[i]);
-        if (c >= 0 && a->candidates[c].possible && a->candidates[c].fits)
+        if (a->candidates[c].possible && a->candidates[c].fits)
             a->chosen = c;
         else if (o < sizeof skipped)
-            o += (size_t)snprintf(skipped + o, sizeof skipped - o, "%s%s", o ? ", " : "",
-                                  gen->recipes[i]);
+            o += (size_t)snprintf(skipped + o, sizeof skipped - o, "; %s %s", gen->recipes[i],
+                                  a->candidates[c].possible ? "would not fit" : "is not possible");
     }
-    if (a->chosen >= 0) {
-        snprintf(a->reason, sizeof a->reason, "%s%s%s%s", gen->why, *skipped ? "; " : "", skipped,
-                 *skipped ? " would not fit" : "");
-        return;
-    }
-    uint64_t least = 0;
-    for (int i = 0; i < a->n_candidates; i++)
-        if (a->candidates[i].possible && (!least || a->candidates[i].bytes < least))
-            least = a->candidates[i].bytes;
-    if (!least) {
-        snprintf(a->reason, sizeof a->reason, "no shipped recipe works with this checkpoint");
-        return;
-    }
-    uint64_t one = a->budget / (uint64_t)m->n_gpus;
-    snprintf(a->reason, sizeof a->reason,
-             "the smallest, %s, is more than the %s that %d such GPU%s leave for weights; %llu "
-             "would do",
-             tmb_human_bytes(need, least), tmb_human_bytes(have, a->budget), m->n_gpus,
-             m->n_gpus == 1 ? "" : "s", (unsigned long long)tmb_ceil_div(least, one ? one : 1));
+    if (a->chosen >= 0)
+        snprintf(a->reason, sizeof a->reason, "%s%s", gen->why, skipped);
+    else
+        refuse(a, gen, m);
 }
 
 void tmb_advise(tmb_advice *a, const tmb_machine *m, tmb_job *job)

@@ -30,8 +30,10 @@ static void print_machine(const tmb_machine *m)
             same++;
             i++;
         }
-        printf("GPU        %d x %s, sm_%d%d", same, g->name, g->major, g->minor);
-        if (g->bytes) printf(", %s each", tmb_human_bytes(a, g->bytes));
+        fputs("GPU        ", stdout);
+        if (same > 1) printf("%d x ", same);
+        printf("%s, sm_%d%d", g->name, g->major, g->minor);
+        if (g->bytes) printf(", %s%s", tmb_human_bytes(a, g->bytes), same > 1 ? " each" : "");
         printf("%s\n", m->assumed ? "  (assumed; --gpu NAME asks for another)"
                        : m->asked ? "  (asked for)"
                                   : "");
@@ -42,7 +44,7 @@ static bool print_candidates(const tmb_advice *a)
 {
     char bytes[TMB_HUMAN_BYTES];
     tmb_table t;
-    tmb_table_open(&t, "recipe|>weights|>bits/weight|fits|~how this GPU computes it");
+    tmb_table_open(&t, "recipe|>weights|>bits/weight|fits|<how this GPU computes it");
     for (int i = 0; i < a->n_candidates; i++) {
         const tmb_candidate *c = &a->candidates[i];
         if (c->possible)
@@ -54,38 +56,55 @@ static bool print_candidates(const tmb_advice *a)
     return tmb_table_close(&t, 0, stdout);
 }
 
+static void print_fact(const char *head, const char *text)
+{
+    printf("%-11s", head);
+    tmb_print_wrapped(stdout, 11, text);
+}
+
 static tmb_status print_advice(const tmb_machine *m, const tmb_advice *a, const tmb_job *job,
                                tmb_err *err)
 {
-    char line[1024], safe[TMB_ERR_BYTES], bytes[TMB_HUMAN_BYTES];
+    char line[3 * TMB_ERR_BYTES], safe[TMB_ERR_BYTES], bytes[TMB_HUMAN_BYTES];
     bool fine = true;
     printf("           %s: %s\n", a->generation, a->cores);
     if (job) {
-        printf("\nmodel      %s: %s, %s as it is\n", tmb_safe(safe, sizeof safe, job->ckpt->path),
-               tmb_job_about(job->model, line, sizeof line),
-               tmb_human_bytes(bytes, job->ckpt->total_bytes));
-        if (a->budget)
-            printf("           up to %s of weights: %.0f %% of GPU memory, the rest is for KV "
-                   "cache and activations\n",
-                   tmb_human_bytes(bytes, a->budget), 100 * TMB_WEIGHT_SHARE);
+        char about[1024];
+        printf("\nmodel      %s\n", tmb_safe(safe, sizeof safe, job->ckpt->path));
+        snprintf(line, sizeof line, "%s, %s as it is",
+                 tmb_job_about(job->model, about, sizeof about),
+                 tmb_human_bytes(bytes, job->ckpt->total_bytes));
+        print_fact("", line);
+        if (a->budget) {
+            snprintf(line, sizeof line,
+                     "up to %s of weights: %.0f %% of GPU memory, the rest is for KV cache and "
+                     "activations",
+                     tmb_human_bytes(bytes, a->budget), 100 * TMB_WEIGHT_SHARE);
+            print_fact("", line);
+        }
         fputs("\n", stdout);
         fine = print_candidates(a);
     }
     fputs("\n", stdout);
     if (job && a->chosen >= 0) {
         const char *recipe = a->candidates[a->chosen].recipe;
-        printf("advice     %s: %s\n", recipe, a->reason);
+        snprintf(line, sizeof line, "%s: %s", recipe, a->reason);
+        print_fact("advice", line);
         if (a->peak_bytes > m->memory_free)
             printf("           quantizing takes %s of memory, more than is free: add --max-ram\n",
                    tmb_human_bytes(bytes, a->peak_bytes));
         printf("next       tombac plan %s --recipe %s\n", safe, recipe);
     } else if (job) {
-        printf("advice     none fits: %s\n", a->reason);
+        snprintf(line, sizeof line, "none fits: %s", a->reason);
+        print_fact("advice", line);
     } else {
-        printf("advice     %s", a->candidates[0].recipe);
-        for (int i = 1; i < a->n_candidates; i++)
-            printf(", or %s when that does not fit", a->candidates[i].recipe);
-        printf(": %s\n", a->reason);
+        size_t n = (size_t)snprintf(line, sizeof line, "%s", a->candidates[0].recipe);
+        for (int i = 1; i < a->n_candidates && n < sizeof line; i++)
+            n += (size_t)snprintf(line + n, sizeof line - n, ", then %s", a->candidates[i].recipe);
+        if (n < sizeof line)
+            snprintf(line + n, sizeof line - n, "%s: %s",
+                     a->n_candidates > 1 ? ", the first that fits" : "", a->reason);
+        print_fact("advice", line);
         fputs("next       tombac doctor CKPT weighs them for your checkpoint\n", stdout);
     }
     return fine ? TMB_OK : tmb_fail_memory(err, 0, "the table");

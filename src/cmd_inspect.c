@@ -119,7 +119,7 @@ static tmb_status print_model(const tmb_model *m, const group *groups, size_t n,
     printf("%zu tensors in %zu file%s, %s\n\n", m->ckpt->n_tensors, m->ckpt->n_shards,
            m->ckpt->n_shards == 1 ? "" : "s", tmb_human_bytes(bytes, m->ckpt->total_bytes));
     tmb_table t;
-    tmb_table_open(&t, "role|stored as|>units|>tensors|>parameters|>size|~what");
+    tmb_table_open(&t, "role|stored as|>units|>tensors|>parameters|>size|<what");
     for (size_t i = 0; i < n; i++)
         tmb_table_row(&t, "%s\t%s\t%llu\t%llu\t%s\t%s\t%s", tmb_role_name(groups[i].role),
                       groups[i].stored, (unsigned long long)groups[i].units,

@@ -60,7 +60,7 @@ static char *command_line(int argc, char **argv)
 static void print_errors(const tmb_plan *plan, const tmb_quantize_result *r, tmb_table *t)
 {
     char out[TMB_HUMAN_BYTES], mean[32], worst[32];
-    tmb_table_open(t, "role|format|>Linears|>written|>bits/weight|>SQNR dB|>worst|<worst Linear");
+    tmb_table_open(t, "role|format|>Linears|>written|>SQNR dB|>worst|<worst Linear");
     for (uint32_t i = 0; i < r->n_groups; i++) {
         const tmb_group_error *g = &r->groups[i];
         const tmb_plan_row *row = &plan->rows[g->row];
@@ -68,11 +68,9 @@ static void print_errors(const tmb_plan *plan, const tmb_quantize_result *r, tmb
         snprintf(mean, sizeof mean, isfinite(db) ? "%.2f" : "exact", db);
         snprintf(worst, sizeof worst, isfinite(g->worst_sqnr_db) ? "%.2f" : "exact",
                  g->worst_sqnr_db);
-        tmb_table_row(t, "%s\t%s\t%llu\t%s\t%.2f\t%s\t%s\t%s", tmb_role_name(row->role),
+        tmb_table_row(t, "%s\t%s\t%llu\t%s\t%s\t%s\t%s", tmb_role_name(row->role),
                       tmb_plan_format(row), (unsigned long long)row->units,
-                      tmb_human_bytes(out, row->bytes_out),
-                      row->parameters ? 8.0 * (double)row->bytes_out / (double)row->parameters : 0,
-                      mean, worst, g->worst ? g->worst : "");
+                      tmb_human_bytes(out, row->bytes_out), mean, worst, g->worst ? g->worst : "");
     }
 }
 

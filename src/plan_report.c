@@ -58,7 +58,7 @@ static void print_groups(const tmb_plan *plan, tmb_table *t)
 {
     char in[TMB_HUMAN_BYTES], out[TMB_HUMAN_BYTES], decided[512];
     uint64_t tensors_in = 0;
-    tmb_table_open(t, "role|format|>tensors|>in|>out|>bits/weight|~decided by");
+    tmb_table_open(t, "role|format|>tensors|>in|>out|>bits|<decided by");
     for (uint32_t i = 0; i < plan->n_rows; i++) {
         const tmb_plan_row *row = &plan->rows[i];
         tensors_in += row->tensors_in;
@@ -70,7 +70,7 @@ static void print_groups(const tmb_plan *plan, tmb_table *t)
     tmb_table_rule(t);
     tmb_table_row(t, "total\t\t%llu\t%s\t%s\t%.2f\t%s", (unsigned long long)tensors_in,
                   tmb_human_bytes(in, plan->bytes_in), tmb_human_bytes(out, plan->bytes_out),
-                  plan->bits_effective, "bits: of what a glob may move");
+                  plan->bits_effective, "bits a weight, of what a glob may move");
 }
 
 static void print_files(const tmb_plan *plan, tmb_table *t)
@@ -113,6 +113,12 @@ void tmb_plan_print_activations(const tmb_plan *plan)
     }
 }
 
+static void print_fact(const char *head, const char *text)
+{
+    printf("%-13s", head);
+    tmb_print_wrapped(stdout, 13, text);
+}
+
 static void print_sentences(const char *head, const char *const *texts, uint32_t n)
 {
     char safe[TMB_ERR_BYTES];
@@ -124,12 +130,16 @@ tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
 {
     const tmb_model *model = plan->job.model;
     const tmb_recipe *recipe = plan->job.recipe;
-    char line[1024], safe[TMB_ERR_BYTES], a[TMB_HUMAN_BYTES], b[TMB_HUMAN_BYTES];
-    printf("model        %s: %s\n", tmb_safe(safe, sizeof safe, model->ckpt->path),
-           tmb_job_about(model, line, sizeof line));
-    printf("recipe       %s: ", tmb_safe(safe, sizeof safe, recipe->name));
-    printf("%s\n", tmb_safe(safe, sizeof safe, recipe->description ? recipe->description : ""));
-    printf("layout       %s: %s\n\n", plan->layout->name, plan->layout->summary);
+    char page[2 * TMB_ERR_BYTES], line[1024], safe[TMB_ERR_BYTES], a[TMB_HUMAN_BYTES],
+        b[TMB_HUMAN_BYTES];
+    printf("model        %s\n", tmb_safe(safe, sizeof safe, model->ckpt->path));
+    print_fact("", tmb_job_about(model, line, sizeof line));
+    snprintf(page, sizeof page, "%s: %s", recipe->name,
+             recipe->description ? recipe->description : "no description");
+    print_fact("recipe", tmb_safe(safe, sizeof safe, page));
+    snprintf(page, sizeof page, "%s: %s", plan->layout->name, plan->layout->summary);
+    print_fact("layout", page);
+    fputs("\n", stdout);
 
     tmb_table t;
     print_groups(plan, &t);

@@ -1,4 +1,4 @@
-/* table.c - aligned columns that fit a terminal of 100. */
+/* table.c - aligned columns that fit a page of TMB_PAGE_COLUMNS. */
 #include "config.h"
 #include "src/table.h"
 
@@ -45,9 +45,8 @@ void tmb_table_open(tmb_table *t, const char *heads)
     for (int c = 0; row && c < t->columns; c++) {
         size_t n = strcspn(heads, "|");
         if (*heads == '>') t->right[c] = true;
-        if (*heads == '<' || *heads == '~') t->flexible = c;
-        if (*heads == '~') t->prose = true;
-        size_t mark = *heads && strchr("><~", *heads);
+        if (*heads == '<') t->flexible = c;
+        size_t mark = *heads == '>' || *heads == '<';
         row[c] = tmb_arena_text(&t->arena, heads + mark, n - mark);
         if (!row[c]) t->failed = true;
         heads += n + (heads[n] == '|');
@@ -88,35 +87,50 @@ void tmb_table_rule(tmb_table *t)
     if (row) row[0] = rule_cell;
 }
 
+/* A cell padded to its column; the part of a flexible cell that fits, and the rest of it. */
+static const char *print_cell(const tmb_table *t, int c, const char *text, size_t width, FILE *to)
+{
+    char piece[1024];
+    size_t n = c == t->flexible ? tmb_line_bytes(text, width) : strlen(text);
+    snprintf(piece, sizeof piece, "%.*s", (int)n, text);
+    if (c == t->flexible) tmb_shorten(piece, width);
+    size_t columns = tmb_columns(piece);
+    int pad = width > columns ? (int)(width - columns) : 0;
+    bool last = c == t->columns - 1;
+    fprintf(to, "%*s%s%*s", t->right[c] ? pad : 0, "", piece, t->right[c] || last ? 0 : pad, "");
+    return text + n + strspn(text + n, " ");
+}
+
+/* Columns behind the last that says something, so that no line ends in blanks. */
+static int used_columns(const tmb_table *t, const char **row)
+{
+    int n = t->columns;
+    while (n > 1 && !*row[n - 1])
+        n--;
+    return n;
+}
+
 static void print_row(const tmb_table *t, const char **row, const size_t *width, int indent,
                       FILE *to)
 {
-    char line[4096];
-    size_t o = 0, room = sizeof line - 1;
-    for (int i = 0; i < indent && o < room; i++)
-        line[o++] = ' ';
-    for (int c = 0; c < t->columns; c++) {
-        size_t columns = tmb_columns(row[c]), bytes = strlen(row[c]);
-        size_t pad = width[c] > columns ? width[c] - columns : 0;
-        if (o + pad + bytes + 2 > room) break;
-        if (c) o += (size_t)sprintf(line + o, "  ");
-        if (t->right[c]) o += (size_t)sprintf(line + o, "%*s", (int)pad, "");
-        memcpy(line + o, row[c], bytes);
-        o += bytes;
-        if (!t->right[c]) o += (size_t)sprintf(line + o, "%*s", (int)pad, "");
+    const char *rest = "";
+    size_t at = (size_t)indent;
+    int used = used_columns(t, row);
+    fprintf(to, "%*s", indent, "");
+    for (int c = 0; c < used; c++) {
+        if (c) fputs("  ", to);
+        if (c == t->flexible)
+            rest = print_cell(t, c, row[c], width[c], to);
+        else
+            print_cell(t, c, row[c], c == used - 1 && !t->right[c] ? 0 : width[c], to);
+        if (c != t->flexible) at += width[c] + 2;
     }
-    while (o && line[o - 1] == ' ')
-        o--;
-    line[o] = 0;
-    fprintf(to, "%s\n", line);
-}
-
-static void shorten(const tmb_table *t, char *cell, size_t columns)
-{
-    if (t->prose)
-        tmb_cut(cell, columns);
-    else
-        tmb_shorten(cell, columns);
+    fputs("\n", to);
+    while (*rest) {
+        fprintf(to, "%*s", (int)at, "");
+        rest = print_cell(t, t->flexible, rest, width[t->flexible], to);
+        fputs("\n", to);
+    }
 }
 
 bool tmb_table_close(tmb_table *t, int indent, FILE *to)
@@ -129,13 +143,11 @@ bool tmb_table_close(tmb_table *t, int indent, FILE *to)
         }
     for (int c = 0; c < t->columns; c++)
         total += width[c] + (c ? 2 : 0);
-    if (total > TMB_TABLE_WIDTH && t->flexible >= 0) {
-        size_t over = total - TMB_TABLE_WIDTH, *w = &width[t->flexible];
+    if (total > TMB_PAGE_COLUMNS && t->flexible >= 0) {
+        size_t over = total - TMB_PAGE_COLUMNS, *w = &width[t->flexible];
         size_t least = *w < 12 ? *w : 12;
         *w = *w > over + least ? *w - over : least;
-        total = TMB_TABLE_WIDTH;
-        for (size_t r = 0; r < t->n_rows; r++) /* cells but the heads are our own copies */
-            if (t->rows[r][0] != rule_cell) shorten(t, (char *)t->rows[r][t->flexible], *w);
+        total = TMB_PAGE_COLUMNS;
     }
     for (size_t r = 0; r < t->n_rows && !t->failed; r++) {
         if (t->rows[r][0] != rule_cell) {

@@ -1,4 +1,4 @@
-/* table.h - aligned columns that fit a terminal of 100. */
+/* table.h - aligned columns that fit a page of TMB_PAGE_COLUMNS. */
 #ifndef TMB_SRC_TABLE_H
 #define TMB_SRC_TABLE_H
 
@@ -7,21 +7,20 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { TMB_TABLE_COLUMNS = 12, TMB_TABLE_WIDTH = 100 };
+enum { TMB_TABLE_COLUMNS = 12 };
 
 typedef struct tmb_table {
     int columns;
     bool right[TMB_TABLE_COLUMNS];
-    int flexible;       /* the column that is shortened when a line grows too long, -1 none */
-    bool prose;         /* it is cut at its end, not in the middle */
+    int flexible;       /* the last column, when it gives way; -1 none */
     const char ***rows; /* [n_rows][columns] */
     size_t n_rows, capacity;
     bool failed; /* out of memory on the way */
     tmb_arena arena;
 } tmb_table;
 
-/* heads: "role|format|>tensors|…": '>' aligns a column right; '<' marks the flexible one when it
- * holds names, '~' when it holds prose. */
+/* heads: "role|format|>tensors|…": '>' aligns a column right; '<' marks the last one as
+ * flexible: where a line grows too long its words wrap, and a single word loses its middle. */
 void tmb_table_open(tmb_table *table, const char *heads);
 /* printf, cells separated by '\t'; missing cells are empty.  Control characters are escaped. */
 void tmb_table_row(tmb_table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));

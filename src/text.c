@@ -127,16 +127,6 @@ static char *forward(char *s, size_t columns)
     return s;
 }
 
-void tmb_cut(char *text, size_t columns)
-{
-    if (tmb_columns(text) <= columns) return;
-    char *cut = forward(text, columns < 2 ? 0 : columns - 2);
-    while (cut > text && cut[-1] == ' ')
-        cut--;
-    memcpy(cut, "..", columns < 2 ? 0 : 2);
-    cut[columns < 2 ? 0 : 2] = 0;
-}
-
 void tmb_shorten(char *text, size_t columns)
 {
     size_t have = tmb_columns(text);
@@ -150,4 +140,28 @@ void tmb_shorten(char *text, size_t columns)
     char *cut = forward(text, head), *rest = forward(text, have - tail);
     memmove(cut + 2, rest, strlen(rest) + 1);
     memcpy(cut, "..", 2);
+}
+
+size_t tmb_line_bytes(const char *text, size_t columns)
+{
+    size_t n = 0, fits = 0, used = 0;
+    for (; text[n]; n++) {
+        if (text[n] == ' ') {
+            if (used > columns) return fits ? fits : n;
+            fits = n;
+        }
+        used += ((unsigned char)text[n] & 0xc0) != 0x80;
+    }
+    return used <= columns || !fits ? n : fits;
+}
+
+void tmb_print_wrapped(FILE *to, size_t at, const char *text)
+{
+    for (;;) {
+        size_t n = tmb_line_bytes(text, TMB_PAGE_COLUMNS - at);
+        fprintf(to, "%.*s\n", (int)n, text);
+        text += n + strspn(text + n, " ");
+        if (!*text) return;
+        fprintf(to, "%*s", (int)at, "");
+    }
 }

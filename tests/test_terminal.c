@@ -62,6 +62,17 @@ static void test_names(void)
        "UTF-8 is cut between characters: %s", wide);
 }
 
+static void test_wrap(void)
+{
+    ok(tmb_line_bytes("one two three", 13) == 13, "a text that fits is one line");
+    ok(tmb_line_bytes("one two three", 12) == 7, "else it ends at a blank");
+    ok(tmb_line_bytes("one two three", 7) == 7 && tmb_line_bytes("one two three", 6) == 3,
+       "the last that fits");
+    ok(tmb_line_bytes("verylongword two", 5) == 12, "a word that does not fit stays whole");
+    ok(tmb_line_bytes("\xc3\xa9\xc3\xa9 b", 4) == 6, "characters count, not bytes");
+    ok(tmb_line_bytes("", 5) == 0, "nothing is nothing");
+}
+
 static size_t longest_line(FILE *f, size_t *lines)
 {
     char line[1024];
@@ -85,10 +96,19 @@ static void test_table(void)
     tmb_table_row(&t, "expert\t%d\t%s", 288, "line 7: *experts* = nvfp4");
     tmb_table_rule(&t);
     tmb_table_row(&t, "a\nb\t%d\t%0150d", 1, 7);
+    tmb_table_row(&t, "words\t%d\t%s", 2,
+                  "a reason that needs more room than this column has left for it on one line of a "
+                  "page, so that it is broken");
     ok(tmb_table_close(&t, 2, f), "a table prints");
     size_t most = longest_line(f, &lines);
-    ok(lines == 4 && most <= TMB_TABLE_WIDTH, "4 lines, the longest has %zu columns", most);
+    ok(lines == 6 && most <= TMB_PAGE_COLUMNS, "6 lines, the longest has %zu columns", most);
     char line[256];
+    rewind(f);
+    while (fgets(line, sizeof line, f) && !strstr(line, "words"))
+        ;
+    ok(strstr(line, "words") && fgets(line, sizeof line, f) &&
+           !strncmp(line, "                   ", 19) && strstr(line, "broken"),
+       "words go on in their column: %s", strtok(line, "\n"));
     rewind(f);
     ok(fgets(line, sizeof line, f) && !strncmp(line, "  role", 6), "indented heads: %s",
        strtok(line, "\n"));
@@ -124,6 +144,7 @@ int main(void)
 {
     test_numbers();
     test_names();
+    test_wrap();
     test_table();
     test_progress();
     return done();

@@ -7,7 +7,10 @@
 #include "config.h"
 #include "moe/layout/ct.h"
 
+#include "moe/io/match.h"
+
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SCHEMA_VERSION "0.17.0"
@@ -111,18 +114,36 @@ static int make_groups(const tmb_engine_modules *modules, tmb_ct_group groups[GR
     return n;
 }
 
-static tmb_json *ignore_json(const tmb_engine_modules *modules, const tmb_ct_group *ignored,
-                             bool *good)
+static bool matched(tmb_regex *const *expressions, size_t n, const char *name)
 {
-    tmb_json *ignore = tmb_json_new_array();
-    for (size_t i = 0; i < modules->n; i++) {
+    for (size_t i = 0; i < n; i++)
+        if (tmb_regex_match(expressions[i], name)) return true;
+    return false;
+}
+
+/* A kept expert is named only where no expression takes it: there may be very many. */
+static tmb_status ignore_json(tmb_json **out, const tmb_engine_modules *modules,
+                              const tmb_ct_group *ignored, bool *good, tmb_err *err)
+{
+    const size_t n = ignored->n_targets;
+    tmb_regex **expressions = calloc(n + 1, sizeof(tmb_regex *));
+    tmb_status status =
+        expressions ? TMB_OK : tmb_fail_memory(err, n * sizeof *expressions, "ignore");
+    *out = tmb_json_new_array();
+    for (size_t t = 0; t < n && !status; t++)
+        status = tmb_regex_open(&expressions[t], ignored->targets[t] + 3, err);
+    for (size_t i = 0; i < modules->n && !status; i++) {
         const tmb_engine_module *m = &modules->list[i];
-        if (!m->format && m->kind != TMB_MODULE_EXPERT)
-            append(ignore, tmb_json_new_string(m->name), good);
+        if (m->format) continue;
+        if (m->kind != TMB_MODULE_EXPERT || !matched(expressions, n, m->name))
+            append(*out, tmb_json_new_string(m->name), good);
     }
-    for (size_t t = 0; t < ignored->n_targets; t++)
-        append(ignore, tmb_json_new_string(ignored->targets[t]), good);
-    return ignore;
+    for (size_t t = 0; t < n; t++) {
+        append(*out, tmb_json_new_string(ignored->targets[t]), good);
+        if (expressions && expressions[t]) tmb_regex_close(expressions[t]);
+    }
+    free(expressions);
+    return status;
 }
 
 static const char *top_format(const tmb_ct_group *groups, int n)
@@ -134,9 +155,8 @@ static const char *top_format(const tmb_ct_group *groups, int n)
     return format;
 }
 
-static void write_config(tmb_json *config, const tmb_ct_group *groups, int n,
-                         const tmb_ct_group *ignored, const tmb_engine_modules *modules, bool kv,
-                         bool *good)
+static void write_config(tmb_json *config, const tmb_ct_group *groups, int n, tmb_json *ignore,
+                         bool kv, bool *good)
 {
     static const tmb_ct_args kv_args = {
         .bits = 8, .type = "float", .strategy = "tensor", .dynamic = "false"};
@@ -154,7 +174,7 @@ static void write_config(tmb_json *config, const tmb_ct_group *groups, int n,
     set(q, "sparsity_config", tmb_json_new_object(), good);
     set(q, "transform_config", tmb_json_new_object(), good);
     set(q, "config_groups", list, good);
-    set(q, "ignore", ignore_json(modules, ignored, good), good);
+    set(q, "ignore", ignore, good);
     set(q, "kv_cache_scheme", kv ? args_json(&kv_args, "static_minmax", good) : tmb_json_new_null(),
         good);
     set(config, "quantization_config", q, good);
@@ -166,6 +186,7 @@ tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char *
     tmb_engine_modules modules;
     tmb_arena arena = {0};
     tmb_ct_group groups[GROUPS_MAX], ignored = {0};
+    tmb_json *ignore = NULL;
     bool good = true;
     *file = NULL;
     *file_json = NULL;
@@ -174,7 +195,9 @@ tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char *
     int n = make_groups(&modules, groups);
     if (n) {
         status = tmb_ct_targets(groups, n, &ignored, &modules, job, &arena, err);
-        if (!status) write_config(config, groups, n, &ignored, &modules, tmb_kv_fp8(job), &good);
+        if (!status) status = ignore_json(&ignore, &modules, &ignored, &good, err);
+        if (!status) write_config(config, groups, n, ignore, tmb_kv_fp8(job), &good);
+        if (status) tmb_json_free(ignore);
         if (!status && !good)
             status = tmb_fail_memory(err, modules.n * sizeof *modules.list, "the configuration");
     }

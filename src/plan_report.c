@@ -150,8 +150,10 @@ tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
     fputs("\n", stdout);
 
     tmb_plan_print_activations(plan);
-    printf("disk         %s to write, %s free here\n", tmb_human_bytes(a, plan->disk_bytes),
-           tmb_human_bytes(b, tmb_machine_disk_free()));
+    uint64_t disk_free = tmb_machine_disk_free();
+    printf("disk         %s to write, %s free here%s\n", tmb_human_bytes(a, plan->disk_bytes),
+           tmb_human_bytes(b, disk_free),
+           disk_free < plan->disk_bytes ? ": write to another disk" : "");
     printf("memory       %s at most with %d thread%s\n", tmb_human_bytes(a, plan->peak_bytes),
            plan->options.threads, plan->options.threads == 1 ? "" : "s");
     double seconds = tmb_estimate_seconds(plan);

@@ -252,7 +252,7 @@ static void check_stacks(tmb_structure *s)
                                  m->part[TMB_VP_SCALE] != TMB_NO_TENSOR);
         bool split = codes && !(v->model->arch->quirks & TMB_QUIRK_STACKED_OUTPUT);
         if (own && !split) continue;
-        bool certain = !v->model->guessed || s->n_runs || split;
+        bool certain = !v->model->guessed || split;
         TMB_FIND_MODULE(
             v, m, TMB_CHECK_FUSED_NAMES, certain ? TMB_ERROR : TMB_WARNING, 0,
             "experts are stored under their in-memory (fused) name: vLLM finds no parameter for it "

@@ -70,7 +70,8 @@ static void print_errors(const tmb_plan *plan, const tmb_quantize_result *r, tmb
                  g->worst_sqnr_db);
         tmb_table_row(t, "%s\t%s\t%llu\t%s\t%s\t%s\t%s", tmb_role_name(row->role),
                       tmb_plan_format(row), (unsigned long long)row->units,
-                      tmb_human_bytes(out, row->bytes_out), mean, worst, g->worst ? g->worst : "");
+                      tmb_human_bytes(out, row->bytes_out), mean, worst,
+                      g->worst && isfinite(g->worst_sqnr_db) ? g->worst : "");
     }
 }
 

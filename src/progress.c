@@ -45,12 +45,14 @@ void tmb_meter_line(const tmb_meter *m, double now, int columns, char *line, siz
 {
     const tmb_progress *p = &m->last;
     char done[TMB_HUMAN_BYTES], total[TMB_HUMAN_BYTES], eta[TMB_HUMAN_BYTES] = "-:--";
+    char speed[TMB_HUMAN_BYTES];
     char facts[160];
     double r = rate(m, now), l = left(m, now);
     if (l >= 0) tmb_human_seconds(eta, l);
-    snprintf(facts, sizeof facts, "%3.0f %%  %s of %s  %.0f MB/s  %u of %u units  ETA %s",
+    snprintf(facts, sizeof facts, "%3.0f %%  %s of %s  %s/s  %u of %u units  ETA %s",
              100 * share(p), tmb_human_bytes(done, p->done_bytes),
-             tmb_human_bytes(total, p->total_bytes), r / 1e6, p->done_units, p->total_units, eta);
+             tmb_human_bytes(total, p->total_bytes), tmb_human_bytes(speed, (uint64_t)r),
+             p->done_units, p->total_units, eta);
     int used = (int)(strlen(p->phase) + 1 + strlen(facts));
     int width = columns - used - 3;
     if (m->mode != TMB_METER_BAR || width < 8) {

@@ -54,23 +54,43 @@ static double bits(const tmb_plan_row *row)
     return row->parameters ? 8.0 * (double)row->bytes_out / (double)row->parameters : 0;
 }
 
+/* The row at *i with those behind it that read the same: kept for one reason, whatever rule would
+ * have moved them.  *i ends at the last of them. */
+static tmb_plan_row joined(const tmb_plan *plan, uint32_t *i, char *decided, size_t size)
+{
+    char next[512];
+    tmb_plan_row sum = plan->rows[*i];
+    tmb_plan_decided(plan, &plan->rows[*i], decided, size);
+    for (; *i + 1 < plan->n_rows; ++*i) {
+        const tmb_plan_row *row = &plan->rows[*i + 1];
+        if (quantized(&sum) || quantized(row) || row->role != sum.role ||
+            strcmp(tmb_plan_decided(plan, row, next, sizeof next), decided) != 0)
+            break;
+        sum.tensors_in += row->tensors_in;
+        sum.parameters += row->parameters;
+        sum.bytes_in += row->bytes_in;
+        sum.bytes_out += row->bytes_out;
+    }
+    return sum;
+}
+
 static void print_groups(const tmb_plan *plan, tmb_table *t)
 {
     char in[TMB_HUMAN_BYTES], out[TMB_HUMAN_BYTES], decided[512];
     uint64_t tensors_in = 0;
     tmb_table_open(t, "role|format|>tensors|>in|>out|>bits|<decided by");
     for (uint32_t i = 0; i < plan->n_rows; i++) {
-        const tmb_plan_row *row = &plan->rows[i];
-        tensors_in += row->tensors_in;
-        tmb_table_row(t, "%s\t%s\t%llu\t%s\t%s\t%.2f\t%s", tmb_role_name(row->role),
-                      tmb_plan_format(row), (unsigned long long)row->tensors_in,
-                      tmb_human_bytes(in, row->bytes_in), tmb_human_bytes(out, row->bytes_out),
-                      bits(row), tmb_plan_decided(plan, row, decided, sizeof decided));
+        tmb_plan_row row = joined(plan, &i, decided, sizeof decided);
+        tensors_in += row.tensors_in;
+        tmb_table_row(t, "%s\t%s\t%llu\t%s\t%s\t%.2f\t%s", tmb_role_name(row.role),
+                      tmb_plan_format(&row), (unsigned long long)row.tensors_in,
+                      tmb_human_bytes(in, row.bytes_in), tmb_human_bytes(out, row.bytes_out),
+                      bits(&row), decided);
     }
     tmb_table_rule(t);
     tmb_table_row(t, "total\t\t%llu\t%s\t%s\t%.2f\t%s", (unsigned long long)tensors_in,
                   tmb_human_bytes(in, plan->bytes_in), tmb_human_bytes(out, plan->bytes_out),
-                  plan->bits_effective, "bits a weight, of what a glob may move");
+                  plan->bits_effective, "bits of what a glob may move");
 }
 
 static void print_files(const tmb_plan *plan, tmb_table *t)

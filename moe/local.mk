@@ -45,6 +45,7 @@ libtombac_a_SOURCES +=           \
 	moe/format/format.h      \
 	moe/format/formats.c     \
 	moe/format/formats.h     \
+	moe/format/int4.h        \
 	moe/format/nvfp4.h       \
 	moe/format/parts.c       \
 	moe/format/parts.h       \

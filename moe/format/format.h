@@ -62,6 +62,8 @@ typedef struct tmb_format tmb_format;
 struct tmb_format {
     const char *name;    /* "nvfp4": what recipes and tables say */
     const char *summary; /* one line for lists, without a final dot */
+    const char *family;  /* the format it is a variant of, whose spelling it shares; NULL: none */
+    unsigned group;      /* columns of a block scale, where variants differ in it; else 0 */
 
     unsigned col_multiple; /* `in` must be a multiple of this, else the format refuses */
     tmb_act act;
@@ -85,6 +87,12 @@ struct tmb_format {
     void (*decode)(const tmb_format *f, const tmb_ops *ops, float *x, size_t rows, size_t cols,
                    const void *codes, const void *scales, float global, float *work);
 };
+
+/* The name under which layouts know it. */
+static inline const char *tmb_format_family(const tmb_format *f)
+{
+    return f->family ? f->family : f->name;
+}
 
 /* Floats of scratch that encode and decode want for a tile of this width. */
 static inline size_t tmb_format_work(size_t cols)

@@ -80,14 +80,14 @@ static const tmb_ct_format formats[] = {
 const tmb_ct_format *tmb_ct_format_of(const tmb_format *format)
 {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (strcmp(formats[i].name, format->name) == 0) return &formats[i];
+        if (strcmp(formats[i].name, tmb_format_family(format)) == 0) return &formats[i];
     return NULL;
 }
 
 static tmb_status accepts(const tmb_spec *spec, const tmb_unit *unit, bool mixed,
                           const char **warning, tmb_err *err)
 {
-    const char *name = spec->format->name;
+    const char *name = tmb_format_family(spec->format);
     bool latent = strcmp(tmb_leaf(unit->name), "q_a_proj") == 0 ||
                   strcmp(tmb_leaf(unit->name), "kv_a_proj_with_mqa") == 0;
     const char *text = NULL;

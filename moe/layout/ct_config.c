@@ -79,12 +79,14 @@ static tmb_json *group_json(const tmb_ct_group *group, bool *good)
     const tmb_ct_args *inputs =
         group->experts && f->expert_inputs.bits ? &f->expert_inputs : &f->inputs;
     bool local = inputs->bits && strcmp(inputs->dynamic, "local") == 0;
+    tmb_ct_args weights = f->weights;
+    if (group->format->group) weights.group = (int)group->format->group;
     tmb_json *j = tmb_json_new_object(), *targets = tmb_json_new_array();
     for (size_t t = 0; t < group->n_targets; t++)
         append(targets, tmb_json_new_string(group->targets[t]), good);
     set(j, "targets", targets, good);
     set(j, "format", tmb_json_new_string(f->format), good);
-    set(j, "weights", args_json(&f->weights, "memoryless_minmax", good), good);
+    set(j, "weights", args_json(&weights, "memoryless_minmax", good), good);
     set(j, "input_activations", args_json(inputs, local ? "static_minmax" : NULL, good), good);
     set(j, "output_activations", tmb_json_new_null(), good);
     return j;

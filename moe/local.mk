@@ -8,7 +8,8 @@ tmb_formats = \
 	moe/format/fp8_block \
 	moe/format/mxfp4 \
 	moe/format/mxfp8 \
-	moe/format/int4
+	moe/format/int4 \
+	moe/format/int4_g32
 tmb_archs = \
 	moe/model/arch/deepseek_v2 \
 	moe/model/arch/deepseek_v3 \

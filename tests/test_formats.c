@@ -176,7 +176,7 @@ static void test_round_trip(const tmb_format *f, const tmb_ops *ops)
         same = 1;
         for (size_t i = 0; i < w.rows * w.cols; i++) {
             float s;
-            memcpy(&s, w.scales + i / 128 * 4, 4);
+            memcpy(&s, w.scales + i / f->group * 4, 4);
             same &= w.back[i] == (float)((w.codes[i / 2] >> (i % 2 * 4) & 15) - 8) * s;
         }
     }

@@ -9,11 +9,13 @@ check_PROGRAMS +=           \
 	tests/test_base           \
 	tests/test_formats        \
 	tests/test_golden         \
+	tests/test_inventory      \
 	tests/test_io_checkpoint  \
 	tests/test_io_files       \
 	tests/test_io_json        \
 	tests/test_io_match       \
 	tests/test_malformed      \
+	tests/test_model          \
 	tests/test_ops            \
 	tests/test_plan           \
 	tests/test_quantize       \
@@ -22,7 +24,8 @@ check_PROGRAMS +=           \
 	tests/test_shipped        \
 	tests/test_verify         \
 	tests/test_terminal       \
-	tests/test_w4a16
+	tests/test_w4a16          \
+	tests/test_weight
 dist_check_SCRIPTS +=       \
 	tests/cli.test          \
 	tests/demo.test         \
@@ -32,6 +35,7 @@ dist_check_SCRIPTS +=       \
 	tests/malformed.test    \
 	tests/plan.test
 EXTRA_DIST += tests/job.h tests/mini_model.h tests/run_job.h tests/sparse.h tests/tap.h
+EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
 EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/whole

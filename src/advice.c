@@ -98,7 +98,12 @@ static void try_recipe(tmb_advice *a, tmb_job *job, const char *recipe, int capa
             snprintf(c->why, sizeof c->why, "no Linear has a shape that its format takes");
         }
     } else {
-        snprintf(c->why, sizeof c->why, "%.250s", err.message);
+        /* the table's row names the recipe already */
+        size_t path = job->recipe ? strlen(job->recipe->path) : 0;
+        const char *why = err.message;
+        if (path && strncmp(why, job->recipe->path, path) == 0 && strstr(why + path, ": "))
+            why = strstr(why + path, ": ") + 2;
+        snprintf(c->why, sizeof c->why, "%.250s", why);
     }
     tmb_job_unplan(job);
 }

@@ -106,6 +106,7 @@ static tmb_status print_summary(const tmb_plan *plan, const tmb_quantize_result 
     bool fine = tmb_table_close(&t, 0, stdout);
     fputs("\n", stdout);
     tmb_plan_print_activations(plan);
+    tmb_plan_print_warnings(plan);
     print_next(plan, out);
     return fine ? TMB_OK : tmb_fail_memory(err, 0, "the summary");
 }

@@ -146,6 +146,11 @@ static void print_sentences(const char *head, const char *const *texts, uint32_t
         printf("%s%s: %s\n", i ? "" : "\n", head, tmb_safe(safe, sizeof safe, texts[i]));
 }
 
+void tmb_plan_print_warnings(const tmb_plan *plan)
+{
+    print_sentences("warning", plan->warnings, plan->n_warnings);
+}
+
 tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
 {
     const tmb_model *model = plan->job.model;
@@ -181,8 +186,7 @@ tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
         printf("time         %s of arithmetic, as measured here; reading %s may take longer\n",
                tmb_human_seconds(a, seconds), tmb_human_bytes(b, plan->bytes_in));
     print_sentences("note", model->notes, model->n_notes);
-    print_sentences("warning", plan->job.assignment->warnings, plan->job.assignment->n_warnings);
-    print_sentences("warning", plan->warnings, plan->n_warnings);
+    tmb_plan_print_warnings(plan);
     return fine ? TMB_OK : tmb_fail_memory(err, 0, "the plan's page");
 }
 
@@ -271,7 +275,6 @@ tmb_status tmb_plan_json(const tmb_plan *plan, tmb_err *err)
     tmb_emit_append(&e, tmb_emit_array(&e, e.root, "notes"), plan->job.model->notes,
                     plan->job.model->n_notes);
     tmb_json *warnings = tmb_emit_array(&e, e.root, "warnings");
-    tmb_emit_append(&e, warnings, plan->job.assignment->warnings, plan->job.assignment->n_warnings);
     tmb_emit_append(&e, warnings, plan->warnings, plan->n_warnings);
     return tmb_emit_print(&e, err);
 }

@@ -9,6 +9,8 @@ tmb_status tmb_plan_json(const tmb_plan *plan, tmb_err *err) TMB_CHECKED;
 
 /* How activations are rounded at run time, a line for each format in use. */
 void tmb_plan_print_activations(const tmb_plan *plan);
+/* "warning: …", each on a line of its own. */
+void tmb_plan_print_warnings(const tmb_plan *plan);
 
 /* What a row was decided by: "line 7: *experts* = nvfp4", or why it is kept. */
 const char *tmb_plan_decided(const tmb_plan *plan, const tmb_plan_row *row, char *out, size_t size);

@@ -66,7 +66,9 @@ static void check(const char *name, const tmb_model *m, const char **recipes,
         tmb_assignment *a = NULL;
         tmb_status status = tmb_recipe_load(&recipe, *recipes, folders, &err);
         if (!status) status = tmb_assign(&a, m, recipe, &err);
-        const char *bad = status ? err.message : wrong(m, a);
+        /* a recipe may not fit a model's widths; that is said, and nothing is written */
+        bool misfit = status == TMB_EUSAGE && strstr(err.message, "no module would be quantized");
+        const char *bad = misfit ? NULL : status ? err.message : wrong(m, a);
         ok(!bad, "%s by %s%s%s", name, *recipes, bad ? ": " : "", bad ? bad : "");
         if (!status) ok(resolved_same(m, recipe, a), "%s by %s resolved", name, *recipes);
         for (uint32_t i = 0; a && i < a->n_warnings; i++)

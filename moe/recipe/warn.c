@@ -122,15 +122,33 @@ static void about_shared(list *w, const uint32_t *shared, const uint32_t *first_
     }
 }
 
+/* A recipe that asked for a format and gets it nowhere does not fit the model: an error, or
+ * somebody writes hundreds of gigabytes that differ in nothing. */
+static bool refused_by_shape(const tmb_decider *d, tmb_status *status)
+{
+    for (int r = 0; r < d->recipe->n_rules; r++) {
+        const tmb_tally *tally = &d->tally[r][TMB_REASON_COLUMNS];
+        const tmb_rule *rule = &d->recipe->rules[r];
+        if (!tally->n || !rule->spec->format) continue;
+        const tmb_unit *unit = &d->model->units[tally->first];
+        *status =
+            tmb_fail(d->err, TMB_EUSAGE,
+                     "%s:%d: no module would be quantized: %s wants a multiple of %u columns, and "
+                     "%s has %" PRIu64 "; take a format that suits this model, like fp8 or nvfp4",
+                     d->recipe->path, rule->line, rule->spec->name,
+                     rule->spec->format->col_multiple, unit->name, unit->in);
+        return true;
+    }
+    return false;
+}
+
 static void about_all(list *w, const totals *t)
 {
     if (!t->quantized) {
-        bool tried = false; /* a format that the shapes do not allow is said above already */
-        for (int r = 0; r < w->d->recipe->n_rules; r++)
-            tried = tried || w->d->tally[r][TMB_REASON_COLUMNS].n;
-        warn(w, -1, "no module would be quantized: %s",
-             tried ? "the shapes of this model do not suit the formats; take fp8 or nvfp4"
-                   : "every rule says bf16 or matches only what stays as it is");
+        if (!w->status && !refused_by_shape(w->d, &w->status))
+            warn(w, -1,
+                 "no module would be quantized: every rule says bf16 or matches only what "
+                 "stays as it is");
         return;
     }
     if (!t->experts || t->experts_quantized) return;

@@ -71,6 +71,142 @@ static void check_fixtures(void)
     fclose(f);
 }
 
+/* Fused layers: the siblings of a Linear, and the names that engines give the fused one. */
+static void check_fused(void)
+{
+    static const struct {
+        const char *model, *name;
+        uint32_t n; /* 0: alone */
+        const char *sibling, *alias[2];
+    } cases[] = {
+        {"qwen3_moe",
+         "model.layers.0.self_attn.v_proj",
+         3,
+         "model.layers.0.self_attn.q_proj",
+         {"model.layers.0.self_attn.qkv_proj"}},
+        {"qwen3_moe", "model.layers.0.self_attn.o_proj", 0, NULL, {NULL}},
+        {"deepseek_v3",
+         "model.layers.1.self_attn.kv_a_proj_with_mqa",
+         2,
+         "model.layers.1.self_attn.q_a_proj",
+         {"model.layers.1.self_attn.fused_qkv_a_proj",
+          "model.layers.1.self_attn.fused_qkv_a_proj_with_mqa"}},
+        {"deepseek_v3",
+         "model.layers.1.mlp.shared_experts.up_proj",
+         2,
+         "model.layers.1.mlp.shared_experts.gate_proj",
+         {"model.layers.1.mlp.shared_experts.gate_up_proj"}},
+        {"mixtral",
+         "model.layers.2.block_sparse_moe.experts.3.w3",
+         2,
+         "model.layers.2.block_sparse_moe.experts.3.w1",
+         {NULL}},
+        {"mixtral", "model.layers.2.block_sparse_moe.experts.3.w2", 0, NULL, {NULL}},
+        {"qwen3_5_moe",
+         "model.language_model.layers.0.linear_attn.in_proj_z",
+         2,
+         "model.language_model.layers.0.linear_attn.in_proj_qkv",
+         {"model.language_model.layers.0.linear_attn.in_proj_qkvz"}},
+        {"deepseek_v4", "layers.1.attn.wkv", 2, "layers.1.attn.wq_a", {NULL}},
+        {"gpt_oss",
+         "model.layers.0.mlp.experts.1.up_proj",
+         2,
+         "model.layers.0.mlp.experts.1.gate_proj",
+         {NULL}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        opened o;
+        if (!open_folder(&o, header_model(cases[i].model, NULL))) abort();
+        const tmb_unit *u = tmb_model_find(o.model, cases[i].name);
+        const tmb_fuse *f = u && u->fuse != TMB_NONE ? &o.model->fuses[u->fuse] : NULL;
+        bool fine = u && (f != NULL) == (cases[i].n > 0) && (!f || f->n_units == cases[i].n);
+        const tmb_unit *sibling = f ? tmb_model_find(o.model, cases[i].sibling) : u;
+        fine = fine && sibling && sibling->fuse == u->fuse;
+        for (int a = 0; fine && f && a < 3; a++) {
+            const char *want = a < 2 ? cases[i].alias[a] : NULL;
+            fine = want ? f->alias[a] && strcmp(f->alias[a], want) == 0 : !f->alias[a];
+        }
+        ok(fine, "%s: %s is fused with %u others", cases[i].model, cases[i].name,
+           cases[i].n ? cases[i].n - 1 : 0);
+        close_folder(&o);
+    }
+}
+
+/* The groups of experts: name, members by expert and projection. */
+static void check_experts(void)
+{
+    static const struct {
+        const char *model, *name;
+        uint32_t experts, each;
+        int layer;
+    } cases[] = {
+        {"qwen3_moe", "model.layers.2.mlp.experts", 16, 3, 2},
+        {"mixtral", "model.layers.1.block_sparse_moe.experts", 8, 3, 1},
+        {"nemotron_h", "backbone.layers.2.mixer.experts", 8, 2, 2},
+        {"gpt_oss", "model.layers.3.mlp.experts", 8, 3, 3},
+        {"kimi_k25_int4", "language_model.model.layers.2.mlp.experts", 8, 3, 2},
+        {"deepseek_v3", "model.layers.3.mlp.experts", 16, 3, 3}, /* the MTP layer */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        opened o;
+        const tmb_experts *group = NULL;
+        if (!open_folder(&o, header_model(cases[i].model, NULL))) abort();
+        for (uint32_t g = 0; g < o.model->n_experts_groups; g++)
+            if (strcmp(o.model->experts[g].name, cases[i].name) == 0) group = &o.model->experts[g];
+        bool fine = group && group->n_experts == cases[i].experts &&
+                    group->layer == cases[i].layer &&
+                    group->n_units == cases[i].experts * cases[i].each;
+        for (uint32_t k = 0; fine && k < group->n_units; k++) {
+            const tmb_unit *u = &o.model->units[group->units[k]];
+            const tmb_unit *before =
+                k % cases[i].each ? &o.model->units[group->units[k - 1]] : NULL;
+            fine = u->expert == (int32_t)(k / cases[i].each) &&
+                   &o.model->experts[u->experts] == group && (!before || before->proj < u->proj);
+        }
+        ok(fine, "%s: %s holds %u experts of %u Linears, in order", cases[i].model, cases[i].name,
+           cases[i].experts, cases[i].each);
+        close_folder(&o);
+    }
+}
+
+/* Tensors whose roles must never be mistaken, by name. */
+static void check_named_roles(void)
+{
+    static const struct {
+        const char *model, *name;
+        tmb_role role;
+        bool linear;
+    } cases[] = {
+        {"qwen3_moe", "model.layers.0.mlp.gate", TMB_ROLE_ROUTER, true},
+        {"gpt_oss", "model.layers.0.mlp.router", TMB_ROLE_ROUTER, true},
+        {"gpt_oss", "model.layers.0.mlp.router.bias", TMB_ROLE_ROUTER, false},
+        {"llama4", "model.layers.1.feed_forward.router", TMB_ROLE_ROUTER, true},
+        {"deepseek_v3", "model.layers.1.mlp.gate.e_score_correction_bias", TMB_ROLE_ROUTER, false},
+        {"ernie4_5_moe", "model.layers.1.mlp.moe_statics.e_score_correction_bias", TMB_ROLE_ROUTER,
+         false},
+        {"deepseek_v4", "layers.0.ffn.gate.tid2eid", TMB_ROLE_ROUTER, false},
+        {"qwen3_5_moe", "model.language_model.layers.0.mlp.shared_expert_gate",
+         TMB_ROLE_SHARED_GATE, true},
+        {"deepseek_v3", "model.layers.3.eh_proj", TMB_ROLE_MTP, true},
+        {"deepseek_v3", "model.layers.3.embed_tokens", TMB_ROLE_MTP, false},
+        {"deepseek_v3", "model.layers.3.mlp.gate", TMB_ROLE_MTP, false},
+        {"qwen3_next", "mtp.layers.0.mlp.experts.1.up_proj", TMB_ROLE_MTP, true},
+        {"ernie4_5_moe", "model.mtp_block.0.mlp.up_proj", TMB_ROLE_MTP, true},
+        {"kimi_k25", "vision_tower.encoder.blocks.0.mlp.fc0", TMB_ROLE_VISION, true},
+        {"kimi_k25", "vision_tower.encoder.blocks.0.norm0", TMB_ROLE_VISION, false},
+        {"nemotron_h_latent", "backbone.layers.1.mixer.fc1_latent_proj", TMB_ROLE_LATENT, true},
+        {"nemotron_h_latent", "mtp.layers.1.mixer.fc1_latent_proj", TMB_ROLE_MTP, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        opened o;
+        if (!open_folder(&o, header_model(cases[i].model, NULL))) abort();
+        const tmb_unit *u = tmb_model_find(o.model, cases[i].name);
+        ok(u && u->role == cases[i].role && u->linear == cases[i].linear && (!u->linear || u->keep),
+           "%s: %s is %s and stays", cases[i].model, cases[i].name, tmb_role_name(cases[i].role));
+        close_folder(&o);
+    }
+}
+
 static void check_roles(void)
 {
     tmb_role role;
@@ -142,6 +278,9 @@ int main(void)
     check_roles();
     check_patterns();
     check_fixtures();
+    check_fused();
+    check_experts();
+    check_named_roles();
     check_strangers();
     return done();
 }

@@ -23,6 +23,7 @@ check_PROGRAMS +=           \
 	tests/test_resume         \
 	tests/test_shipped        \
 	tests/test_verify         \
+	tests/test_stored         \
 	tests/test_terminal       \
 	tests/test_w4a16          \
 	tests/test_weight

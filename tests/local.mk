@@ -14,6 +14,7 @@ check_PROGRAMS +=           \
 	tests/test_io_files       \
 	tests/test_io_json        \
 	tests/test_io_match       \
+	tests/test_layout         \
 	tests/test_malformed      \
 	tests/test_model          \
 	tests/test_ops            \
@@ -35,8 +36,9 @@ dist_check_SCRIPTS +=       \
 	tests/layers.test       \
 	tests/malformed.test    \
 	tests/plan.test
-EXTRA_DIST += tests/job.h tests/mini_model.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
+EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_parts.h \
+	tests/loader_rules.h tests/mini_model.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
 EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/whole

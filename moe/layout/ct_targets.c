@@ -89,6 +89,15 @@ static const char *in_layer(const char *name, long *layer)
     return NULL;
 }
 
+/* Experts of a block that is no "layers.N" ("mtp.0.ffn.experts.3.w1") keep their own parents. */
+static const char *experts_outside(builder *b, const tmb_engine_module *m)
+{
+    bool one = m->kind == TMB_MODULE_EXPERT;
+    size_t n = one ? (size_t)(tmb_leaf(m->name) - m->name) : strlen(m->name);
+    const char *own = pattern_of(b, m->name, n);
+    return one || !own ? own : tmb_arena_printf(b->arena, "%s\\.\\d+\\.", own);
+}
+
 static void add(builder *b, const tmb_engine_module *m, int group)
 {
     if (b->n == b->capacity) {
@@ -112,7 +121,7 @@ static void add(builder *b, const tmb_engine_module *m, int group)
         rest = m->name;
     }
     if (m->kind == TMB_MODULE_EXPERT || m->kind == TMB_MODULE_EXPERTS) {
-        e.parent = "\\w+\\.experts\\.\\d+\\.";
+        e.parent = e.layer >= 0 ? "\\w+\\.experts\\.\\d+\\." : experts_outside(b, m);
         e.leaf = EXPERT_LEAVES;
     } else {
         e.parent = pattern_of(b, rest, (size_t)(leaf - rest));
@@ -208,8 +217,11 @@ static void settle_layers(builder *b)
             b->list[j].layers = layers;
         i = end;
     }
+    /* outside the layers full names do, but for experts, which engines ask for by other names */
     for (size_t i = 0; i < b->n; i++)
-        if (b->list[i].group >= 0 || b->list[i].layers) b->list[kept++] = b->list[i];
+        if (b->list[i].group >= 0 || b->list[i].layers ||
+            strcmp(b->list[i].leaf, EXPERT_LEAVES) == 0)
+            b->list[kept++] = b->list[i];
     b->n = kept;
     if (b->n) qsort(b->list, b->n, sizeof *b->list, by_layers);
 }

@@ -42,8 +42,8 @@ static tmb_status accepts(const tmb_spec *spec, const tmb_unit *unit, bool mixed
                    : "SGLang does not read fp8-channel in the modelopt layout: use fp8, or layout "
                      "= compressed-tensors";
     else if (strcmp(name, "fp8-block") == 0)
-        text = "only recent vLLM and SGLang read fp8-block in the modelopt layout; older ones take "
-               "the layer for BF16, without a word: use fp8";
+        text = "SGLang 0.5.23 refuses fp8-block in the modelopt layout, and vLLM 0.33 for experts: "
+               "use fp8, or layout = compressed-tensors";
     if (warning) *warning = text;
     return TMB_OK;
 }

@@ -200,6 +200,111 @@ static void check_not_finite(void)
     close_folder(&o);
 }
 
+/* Fill a tensor: E4M3 1 + k / 8 or BF16 1 + k / 128, k running through a period that no dimension
+ * divides; F32 scales count 1, 2, 3 … */
+static void fill(const opened *o, const char *name)
+{
+    const tmb_tensor *t = o->ckpt->tensors;
+    while (strcmp(t->name, name) != 0)
+        t++;
+    uint8_t *bytes = malloc(t->bytes);
+    for (uint64_t i = 0; t->dtype == TMB_F8_E4M3 && i < t->bytes; i++)
+        bytes[i] = (uint8_t)(0x38 + i % 7);
+    for (uint64_t i = 0; t->dtype == TMB_BF16 && i < t->bytes / 2; i++) {
+        bytes[2 * i] = (uint8_t)(0x80 + i % 127);
+        bytes[2 * i + 1] = 0x3f;
+    }
+    for (uint64_t i = 0; t->dtype == TMB_F32 && i < t->bytes / 4; i++) {
+        float value = (float)(i + 1);
+        memcpy(bytes + 4 * i, &value, 4);
+    }
+    poke(o, name, 0, bytes, t->bytes);
+    free(bytes);
+}
+
+static float at8(uint64_t i)
+{
+    return 1 + (float)(i % 7) / 8;
+}
+
+static float at16(uint64_t i)
+{
+    return 1 + (float)(i % 127) / 128;
+}
+
+#define STACK "model.layers.0.mlp.experts."
+#define LLAMA "model.layers.0.feed_forward.experts."
+
+/* Stacks higher than a tile, whose experts are read one after another. */
+static void check_large_stacks(void)
+{
+    enum { I = 200, H = 32, HIGH = 192, WIDE = 256, IN = 48, OUT = 64 };
+    opened o;
+    tmb_reader *r;
+    bool right = true;
+    if (!open_folder(&o,
+                     invent("{\"model_type\": \"gpt_oss\", \"hidden_size\": 32}", STACK
+                            "gate_up_proj BF16 2,32,400\n" STACK "down_proj BF16 2,200,32\n")) ||
+        tmb_reader_open(&r, o.model, tmb_cpu_ops(), &o.err))
+        abort();
+    fill(&o, STACK "gate_up_proj");
+    for (uint64_t e = 0; e < 2; e++) {
+        const tmb_unit *u = tmb_model_find(o.model, e ? STACK "1.up_proj" : STACK "0.up_proj");
+        float *y = u && u->out == I ? whole(r, u, &o.err) : NULL;
+        for (uint64_t i = 0; i < I; i++)
+            for (uint64_t h = 0; h < H; h++)
+                right &= y && y[i * H + h] == at16((e * H + h) * 2 * I + 2 * i + 1);
+        free(y);
+    }
+    ok(right, "every second column of a BF16 stack, past the first tile, of both experts");
+    tmb_reader_close(r);
+    close_folder(&o);
+
+    right = true;
+    if (!open_folder(&o, invent("{\"model_type\": \"llama4_text\"}",
+                                LLAMA "gate_up_proj F8_E4M3 2,64,96\n" LLAMA
+                                      "gate_up_proj_weight_scale F32 2,1,1\n" LLAMA
+                                      "down_proj F8_E4M3 2,48,64\n" LLAMA
+                                      "down_proj_weight_scale F32 2,1,1\n")) ||
+        tmb_reader_open(&r, o.model, tmb_cpu_ops(), &o.err))
+        abort();
+    fill(&o, LLAMA "down_proj");
+    fill(&o, LLAMA "down_proj_weight_scale");
+    for (uint64_t e = 0; e < 2; e++) {
+        const tmb_unit *u = tmb_model_find(o.model, e ? LLAMA "1.down_proj" : LLAMA "0.down_proj");
+        float *y = u && !u->broken ? whole(r, u, &o.err) : NULL;
+        for (uint64_t j = 0; j < OUT; j++)
+            for (uint64_t i = 0; i < IN; i++)
+                right &= y && y[j * IN + i] == at8((e * IN + i) * OUT + j) * (float)(e + 1);
+        free(y);
+    }
+    ok(right, "each expert of an FP8 stack has its own scale");
+    tmb_reader_close(r);
+    close_folder(&o);
+
+    right = true;
+    if (!open_folder(&o, invent("{\"model_type\": \"qwen3_5_moe\", \"hidden_size\": 256}",
+                                STACK "gate_up_proj F8_E4M3 2,384,256\n" STACK
+                                      "gate_up_proj_scale_inv F32 2,3,2\n" STACK
+                                      "down_proj BF16 2,256,192\n")) ||
+        tmb_reader_open(&r, o.model, tmb_cpu_ops(), &o.err))
+        abort();
+    fill(&o, STACK "gate_up_proj");
+    fill(&o, STACK "gate_up_proj_scale_inv");
+    const tmb_unit *u = tmb_model_find(o.model, STACK "1.up_proj");
+    float *y = u && !u->broken && u->out == HIGH ? whole(r, u, &o.err) : NULL;
+    for (uint64_t j = 0; j < HIGH; j++)
+        for (uint64_t c = 0; c < WIDE; c++) {
+            uint64_t row = HIGH + j, tile = 6 + row / 128 * 2 + c / 128;
+            right &= y && y[j * WIDE + c] == at8((2 * HIGH + row) * WIDE + c) * (float)(tile + 1);
+        }
+    ok(right, "the up half of an FP8 stack begins inside a tile of scales %s",
+       u && u->broken ? u->broken : "");
+    free(y);
+    tmb_reader_close(r);
+    close_folder(&o);
+}
+
 int main(void)
 {
     if (!getenv("srcdir")) setenv("srcdir", ".", 1);
@@ -207,5 +312,6 @@ int main(void)
     for (int i = 0; (ops = tmb_cpu_ops_at(i)); i++)
         check_values(ops);
     check_not_finite();
+    check_large_stacks();
     return done();
 }

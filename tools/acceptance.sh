@@ -12,7 +12,7 @@
 #   TOMBAC       the program [build/tombac beside this folder, else tombac on PATH]
 #   RECIPES      names or files of recipes [all of recipes/]
 #   LAYOUTS      [modelopt compressed-tensors]
-#   LOAD_CHECK   command that judges a quantized checkpoint: run with OUT SOURCE behind it
+#   LOAD_CHECK   command that judges a quantized checkpoint: run with OUT --source SOURCE behind it
 #   VLLM_CHECK, SGLANG_CHECK   the same, run with OUT alone
 # A command's exit status 0 means accepted.
 #
@@ -93,7 +93,7 @@ one() {
     judge "$TOMBAC verify -q --against" verify "$1" "$out"
     verify=$word
     if grep -q '"quantization_config"' "$out/config.json"; then
-        judge "${LOAD_CHECK:-}" load "$out" "$1"
+        judge "${LOAD_CHECK:-}" load "$out" --source "$1"
         load=$word
         judge "${VLLM_CHECK:-}" vllm "$out"
         vllm=$word

@@ -71,8 +71,8 @@ line() { printf '%-20s %-20s %-18s %-8s %-7s %-6s %-5s %s\n' "$@"; }
 
 # one SOURCE RECIPE LAYOUT
 one() {
-    checkpoint=$(basename "$1") recipe=$(basename "$2" .ini)
-    cell=$checkpoint.$recipe.$3
+    checkpoint=$(basename "$1") title=$(basename "$2" .ini)
+    cell=$checkpoint.$title.$3
     out=$work/$cell
     bad=
     cells=$((cells + 1))
@@ -81,12 +81,12 @@ one() {
     status=$?
     if [ $status = 64 ]; then
         refused=$((refused + 1))
-        line "$checkpoint" "$recipe" "$3" refused - - - -
+        line "$checkpoint" "$title" "$3" refused - - - -
         return
     fi
     if [ $status != 0 ]; then
         failed=$((failed + 1))
-        line "$checkpoint" "$recipe" "$3" FAIL - - - -
+        line "$checkpoint" "$title" "$3" FAIL - - - -
         return
     fi
     rm -f "$log/$cell.quantize"
@@ -98,10 +98,10 @@ one() {
         judge "${VLLM_CHECK:-}" vllm "$out"
         vllm=$word
         judge "${SGLANG_CHECK:-}" sglang "$out"
-        line "$checkpoint" "$recipe" "$3" ok "$verify" "$load" "$vllm" "$word"
+        line "$checkpoint" "$title" "$3" ok "$verify" "$load" "$vllm" "$word"
     else
         plain=$((plain + 1))
-        line "$checkpoint" "$recipe" "$3" plain "$verify" - - -
+        line "$checkpoint" "$title" "$3" plain "$verify" - - -
     fi
     [ -z "$bad" ] || failed=$((failed + 1))
     [ -n "$keep" ] || rm -rf "$out"
@@ -112,6 +112,8 @@ for source in "$folder"/*/; do
     source=${source%/}
     [ -f "$source/config.json" ] || continue
     for recipe in $RECIPES; do
+        # shipped ones from beside this script, wherever the program lies
+        [ ! -f "$top/recipes/$recipe.ini" ] || recipe=$top/recipes/$recipe.ini
         for layout in $LAYOUTS; do
             one "$source" "$recipe" "$layout"
         done

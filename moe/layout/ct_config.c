@@ -16,26 +16,6 @@
 #define SCHEMA_VERSION "0.17.0"
 enum { GROUPS_MAX = 16 };
 
-static void set(tmb_json *object, const char *name, tmb_json *value, bool *good)
-{
-    if (!object || !value) {
-        tmb_json_free(value);
-        *good = false;
-    } else if (!tmb_json_set(object, name, value)) {
-        *good = false;
-    }
-}
-
-static void append(tmb_json *array, tmb_json *value, bool *good)
-{
-    if (!array || !value) {
-        tmb_json_free(value);
-        *good = false;
-    } else if (!tmb_json_append(array, value)) {
-        *good = false;
-    }
-}
-
 static tmb_json *text_or_null(const char *text)
 {
     return text ? tmb_json_new_string(text) : tmb_json_new_null();
@@ -54,22 +34,22 @@ static tmb_json *args_json(const tmb_ct_args *args, const char *observer, bool *
     tmb_json *j = tmb_json_new_object(), *block = NULL;
     if (args->block) {
         block = tmb_json_new_array();
-        append(block, tmb_json_new_integer(args->block), good);
-        append(block, tmb_json_new_integer(args->block), good);
+        tmb_push(block, tmb_json_new_integer(args->block), good);
+        tmb_push(block, tmb_json_new_integer(args->block), good);
     }
-    set(j, "num_bits", tmb_json_new_integer(args->bits), good);
-    set(j, "type", tmb_json_new_string(args->type), good);
-    set(j, "strategy", tmb_json_new_string(args->strategy), good);
-    set(j, "symmetric", tmb_json_new_bool(true), good);
-    set(j, "dynamic", dynamic_of(args->dynamic), good);
-    set(j, "group_size", args->group ? tmb_json_new_integer(args->group) : tmb_json_new_null(),
-        good);
-    set(j, "block_structure", block ? block : tmb_json_new_null(), good);
-    set(j, "actorder", tmb_json_new_null(), good);
-    set(j, "scale_dtype", text_or_null(args->scale_dtype), good);
-    set(j, "zp_dtype", tmb_json_new_null(), good);
-    set(j, "observer", text_or_null(observer), good);
-    set(j, "observer_kwargs", tmb_json_new_object(), good);
+    tmb_put(j, "num_bits", tmb_json_new_integer(args->bits), good);
+    tmb_put(j, "type", tmb_json_new_string(args->type), good);
+    tmb_put(j, "strategy", tmb_json_new_string(args->strategy), good);
+    tmb_put(j, "symmetric", tmb_json_new_bool(true), good);
+    tmb_put(j, "dynamic", dynamic_of(args->dynamic), good);
+    tmb_put(j, "group_size", args->group ? tmb_json_new_integer(args->group) : tmb_json_new_null(),
+            good);
+    tmb_put(j, "block_structure", block ? block : tmb_json_new_null(), good);
+    tmb_put(j, "actorder", tmb_json_new_null(), good);
+    tmb_put(j, "scale_dtype", text_or_null(args->scale_dtype), good);
+    tmb_put(j, "zp_dtype", tmb_json_new_null(), good);
+    tmb_put(j, "observer", text_or_null(observer), good);
+    tmb_put(j, "observer_kwargs", tmb_json_new_object(), good);
     return j;
 }
 
@@ -83,12 +63,12 @@ static tmb_json *group_json(const tmb_ct_group *group, bool *good)
     if (group->format->group) weights.group = (int)group->format->group;
     tmb_json *j = tmb_json_new_object(), *targets = tmb_json_new_array();
     for (size_t t = 0; t < group->n_targets; t++)
-        append(targets, tmb_json_new_string(group->targets[t]), good);
-    set(j, "targets", targets, good);
-    set(j, "format", tmb_json_new_string(f->format), good);
-    set(j, "weights", args_json(&weights, "memoryless_minmax", good), good);
-    set(j, "input_activations", args_json(inputs, local ? "static_minmax" : NULL, good), good);
-    set(j, "output_activations", tmb_json_new_null(), good);
+        tmb_push(targets, tmb_json_new_string(group->targets[t]), good);
+    tmb_put(j, "targets", targets, good);
+    tmb_put(j, "format", tmb_json_new_string(f->format), good);
+    tmb_put(j, "weights", args_json(&weights, "memoryless_minmax", good), good);
+    tmb_put(j, "input_activations", args_json(inputs, local ? "static_minmax" : NULL, good), good);
+    tmb_put(j, "output_activations", tmb_json_new_null(), good);
     return j;
 }
 
@@ -138,10 +118,10 @@ static tmb_status ignore_json(tmb_json **out, const tmb_engine_modules *modules,
         const tmb_engine_module *m = &modules->list[i];
         if (m->format) continue;
         if (m->kind != TMB_MODULE_EXPERT || !matched(expressions, n, m->name))
-            append(*out, tmb_json_new_string(m->name), good);
+            tmb_push(*out, tmb_json_new_string(m->name), good);
     }
     for (size_t t = 0; t < n; t++) {
-        append(*out, tmb_json_new_string(ignored->targets[t]), good);
+        tmb_push(*out, tmb_json_new_string(ignored->targets[t]), good);
         if (expressions && expressions[t]) tmb_regex_close(expressions[t]);
     }
     free(expressions);
@@ -166,20 +146,20 @@ static void write_config(tmb_json *config, const tmb_ct_group *groups, int n, tm
     for (int g = 0; g < n; g++) {
         char name[32];
         snprintf(name, sizeof name, "group_%d", g);
-        set(list, name, group_json(&groups[g], good), good);
+        tmb_put(list, name, group_json(&groups[g], good), good);
     }
-    set(q, "quant_method", tmb_json_new_string("compressed-tensors"), good);
-    set(q, "format", tmb_json_new_string(top_format(groups, n)), good);
-    set(q, "quantization_status", tmb_json_new_string("compressed"), good);
-    set(q, "global_compression_ratio", tmb_json_new_null(), good);
-    set(q, "version", tmb_json_new_string(SCHEMA_VERSION), good);
-    set(q, "sparsity_config", tmb_json_new_object(), good);
-    set(q, "transform_config", tmb_json_new_object(), good);
-    set(q, "config_groups", list, good);
-    set(q, "ignore", ignore, good);
-    set(q, "kv_cache_scheme", kv ? args_json(&kv_args, "static_minmax", good) : tmb_json_new_null(),
-        good);
-    set(config, "quantization_config", q, good);
+    tmb_put(q, "quant_method", tmb_json_new_string("compressed-tensors"), good);
+    tmb_put(q, "format", tmb_json_new_string(top_format(groups, n)), good);
+    tmb_put(q, "quantization_status", tmb_json_new_string("compressed"), good);
+    tmb_put(q, "global_compression_ratio", tmb_json_new_null(), good);
+    tmb_put(q, "version", tmb_json_new_string(SCHEMA_VERSION), good);
+    tmb_put(q, "sparsity_config", tmb_json_new_object(), good);
+    tmb_put(q, "transform_config", tmb_json_new_object(), good);
+    tmb_put(q, "config_groups", list, good);
+    tmb_put(q, "ignore", ignore, good);
+    tmb_put(q, "kv_cache_scheme",
+            kv ? args_json(&kv_args, "static_minmax", good) : tmb_json_new_null(), good);
+    tmb_put(config, "quantization_config", q, good);
 }
 
 tmb_status tmb_ct_config(const tmb_job_view *job, tmb_json *config, const char **file,

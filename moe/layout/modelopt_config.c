@@ -116,33 +116,11 @@ static bool collect_excluded(plan *p)
 /* ---- JSON -------------------------------------------------------------------------------------
  */
 
-/* Setters that note a lack of memory once, so that callers may check at the end. */
-static void set(tmb_json *object, const char *name, tmb_json *value, bool *good)
-{
-    if (!object || !value) {
-        tmb_json_free(value);
-        *good = false;
-    } else if (!tmb_json_set(object, name, value)) {
-        *good = false;
-    }
-}
-
-static void append(tmb_json *array, const char *text, bool *good)
-{
-    tmb_json *value = tmb_json_new_string(text);
-    if (!array || !value) {
-        tmb_json_free(value);
-        *good = false;
-    } else if (!tmb_json_append(array, value)) {
-        *good = false;
-    }
-}
-
 static tmb_json *producer(bool *good)
 {
     tmb_json *j = tmb_json_new_object();
-    set(j, "name", tmb_json_new_string("modelopt"), good);
-    set(j, "version", tmb_json_new_string(PRODUCER_VERSION), good);
+    tmb_put(j, "name", tmb_json_new_string("modelopt"), good);
+    tmb_put(j, "version", tmb_json_new_string(PRODUCER_VERSION), good);
     return j;
 }
 
@@ -150,7 +128,7 @@ static tmb_json *excluded(const plan *p, bool *good)
 {
     tmb_json *j = tmb_json_new_array();
     for (size_t i = 0; i < p->n_excluded; i++)
-        append(j, p->excluded[i], good);
+        tmb_push(j, tmb_json_new_string(p->excluded[i]), good);
     return j;
 }
 
@@ -159,10 +137,10 @@ static tmb_json *quantized_layers(const plan *p, bool *good)
     tmb_json *j = tmb_json_new_object();
     for (size_t i = 0; i < p->n_keys; i++) {
         tmb_json *layer = tmb_json_new_object();
-        set(layer, "quant_algo", tmb_json_new_string(p->keys[i].format->algo), good);
+        tmb_put(layer, "quant_algo", tmb_json_new_string(p->keys[i].format->algo), good);
         if (p->keys[i].format->group)
-            set(layer, "group_size", tmb_json_new_integer(p->keys[i].format->group), good);
-        set(j, p->keys[i].name, layer, good);
+            tmb_put(layer, "group_size", tmb_json_new_integer(p->keys[i].format->group), good);
+        tmb_put(j, p->keys[i].name, layer, good);
     }
     return j;
 }
@@ -170,10 +148,10 @@ static tmb_json *quantized_layers(const plan *p, bool *good)
 static tmb_json *number(int bits, int group, bool *good)
 {
     tmb_json *j = tmb_json_new_object();
-    set(j, "dynamic", tmb_json_new_bool(false), good);
-    set(j, "num_bits", tmb_json_new_integer(bits), good);
-    set(j, "type", tmb_json_new_string("float"), good);
-    if (group) set(j, "group_size", tmb_json_new_integer(group), good);
+    tmb_put(j, "dynamic", tmb_json_new_bool(false), good);
+    tmb_put(j, "num_bits", tmb_json_new_integer(bits), good);
+    tmb_put(j, "type", tmb_json_new_string("float"), good);
+    if (group) tmb_put(j, "group_size", tmb_json_new_integer(group), good);
     return j;
 }
 
@@ -185,13 +163,15 @@ static tmb_json *config_groups(const plan *p, bool *good)
         tmb_json *group = tmb_json_new_object(), *targets = tmb_json_new_array();
         char name[32];
         snprintf(name, sizeof name, "group_%d", i);
-        set(group, "weights", number(f->weight_bits, f->group, good), good);
-        if (f->act_bits) set(group, "input_activations", number(f->act_bits, f->group, good), good);
-        if (!p->mixed) append(targets, "Linear", good);
+        tmb_put(group, "weights", number(f->weight_bits, f->group, good), good);
+        if (f->act_bits)
+            tmb_put(group, "input_activations", number(f->act_bits, f->group, good), good);
+        if (!p->mixed) tmb_push(targets, tmb_json_new_string("Linear"), good);
         for (size_t k = 0; p->mixed && k < p->n_keys; k++)
-            if (p->keys[k].format == f) append(targets, p->keys[k].name, good);
-        set(group, "targets", targets, good);
-        set(groups, name, group, good);
+            if (p->keys[k].format == f)
+                tmb_push(targets, tmb_json_new_string(p->keys[k].name), good);
+        tmb_put(group, "targets", targets, good);
+        tmb_put(groups, name, group, good);
     }
     return groups;
 }
@@ -210,13 +190,13 @@ static int group_size(const plan *p)
 static tmb_json *file_form(const plan *p, bool kv, bool *good)
 {
     tmb_json *file = tmb_json_new_object(), *q = tmb_json_new_object();
-    set(file, "producer", producer(good), good);
-    set(q, "quant_algo", tmb_json_new_string(algo(p)), good);
-    set(q, "kv_cache_quant_algo", kv ? tmb_json_new_string("FP8") : tmb_json_new_null(), good);
-    if (group_size(p)) set(q, "group_size", tmb_json_new_integer(group_size(p)), good);
-    set(q, "exclude_modules", excluded(p, good), good);
-    if (p->mixed) set(q, "quantized_layers", quantized_layers(p, good), good);
-    set(file, "quantization", q, good);
+    tmb_put(file, "producer", producer(good), good);
+    tmb_put(q, "quant_algo", tmb_json_new_string(algo(p)), good);
+    tmb_put(q, "kv_cache_quant_algo", kv ? tmb_json_new_string("FP8") : tmb_json_new_null(), good);
+    if (group_size(p)) tmb_put(q, "group_size", tmb_json_new_integer(group_size(p)), good);
+    tmb_put(q, "exclude_modules", excluded(p, good), good);
+    if (p->mixed) tmb_put(q, "quantized_layers", quantized_layers(p, good), good);
+    tmb_put(file, "quantization", q, good);
     return file;
 }
 
@@ -224,18 +204,18 @@ static tmb_json *file_form(const plan *p, bool kv, bool *good)
 static tmb_json *config_form(const plan *p, bool kv, bool *good)
 {
     tmb_json *q = tmb_json_new_object();
-    set(q, "quant_method", tmb_json_new_string("modelopt"), good);
-    set(q, "quant_algo", tmb_json_new_string(algo(p)), good);
-    if (group_size(p)) set(q, "group_size", tmb_json_new_integer(group_size(p)), good);
-    set(q, "config_groups", config_groups(p, good), good);
-    if (p->mixed) set(q, "quantized_layers", quantized_layers(p, good), good);
-    set(q, "ignore", excluded(p, good), good);
+    tmb_put(q, "quant_method", tmb_json_new_string("modelopt"), good);
+    tmb_put(q, "quant_algo", tmb_json_new_string(algo(p)), good);
+    if (group_size(p)) tmb_put(q, "group_size", tmb_json_new_integer(group_size(p)), good);
+    tmb_put(q, "config_groups", config_groups(p, good), good);
+    if (p->mixed) tmb_put(q, "quantized_layers", quantized_layers(p, good), good);
+    tmb_put(q, "ignore", excluded(p, good), good);
     /* one of the two must be there, or SGLang goes by the file alone */
     if (kv)
-        set(q, "kv_cache_scheme", number(8, 0, good), good);
+        tmb_put(q, "kv_cache_scheme", number(8, 0, good), good);
     else
-        set(q, "kv_cache_quant_algo", tmb_json_new_null(), good);
-    set(q, "producer", producer(good), good);
+        tmb_put(q, "kv_cache_quant_algo", tmb_json_new_null(), good);
+    tmb_put(q, "producer", producer(good), good);
     return q;
 }
 
@@ -255,7 +235,7 @@ tmb_status tmb_modelopt_config(const tmb_job_view *job, tmb_json *config, const 
         *file = NULL; /* nothing is quantized: no loader should think otherwise */
     } else if (collect_keys(&p) && collect_excluded(&p)) {
         *file_json = file_form(&p, kv, &good);
-        set(config, "quantization_config", config_form(&p, kv, &good), &good);
+        tmb_put(config, "quantization_config", config_form(&p, kv, &good), &good);
     } else {
         good = false;
     }

@@ -225,3 +225,23 @@ void tmb_common_notes(const tmb_job_view *job, const char **list, size_t *n)
         list[(*n)++] = "an architecture that no loader was tried with: check with `tombac verify`, "
                        "and load it once before you delete the source";
 }
+
+void tmb_put(tmb_json *object, const char *name, tmb_json *value, bool *good)
+{
+    if (!object || !value) {
+        tmb_json_free(value);
+        *good = false;
+    } else if (!tmb_json_set(object, name, value)) {
+        *good = false;
+    }
+}
+
+void tmb_push(tmb_json *array, tmb_json *value, bool *good)
+{
+    if (!array || !value) {
+        tmb_json_free(value);
+        *good = false;
+    } else if (!tmb_json_append(array, value)) {
+        *good = false;
+    }
+}

@@ -35,6 +35,11 @@ tmb_status tmb_engine_modules_open(tmb_engine_modules *modules, const tmb_job_vi
                                    bool keeps_stacks, tmb_err *err) TMB_CHECKED;
 void tmb_engine_modules_free(tmb_engine_modules *modules);
 
+/* Put a value into an object or array, taking it; *good becomes false where memory lacks, so that
+ * callers write a whole document and look once. */
+void tmb_put(tmb_json *object, const char *name, tmb_json *value, bool *good);
+void tmb_push(tmb_json *array, tmb_json *value, bool *good);
+
 /* The last part of a dotted name. */
 const char *tmb_leaf(const char *name);
 

@@ -44,6 +44,9 @@ static tmb_status accepts(const tmb_spec *spec, const tmb_unit *unit, bool mixed
     else if (strcmp(name, "fp8-block") == 0)
         text = "SGLang 0.5.23 refuses fp8-block in the modelopt layout, and vLLM 0.33 for experts: "
                "use fp8, or layout = compressed-tensors";
+    else if (strcmp(name, "nvfp4-w4a16") == 0 && unit->expert >= 0)
+        text = "SGLang 0.5.23 leaves the input scales of weight-only NVFP4 experts uninitialised, "
+               "which Blackwell kernels use: serve it by vLLM, or write nvfp4";
     if (warning) *warning = text;
     return TMB_OK;
 }

@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPERT_LEAVES "gate_proj|up_proj|down_proj|w1|w2|w3"
+/* Any: gate_proj, w1, and what vLLM asks for where experts have no gate ("….experts.0.None"). */
+#define EXPERT_LEAVES "\\w*"
 
 /* One name in its layer: what is left of a module when the layer and expert numbers go. */
 typedef struct entry {
@@ -98,6 +99,16 @@ static const char *experts_outside(builder *b, const tmb_engine_module *m)
     return one || !own ? own : tmb_arena_printf(b->arena, "%s\\.\\d+\\.", own);
 }
 
+/* Engines rename the projections of a dense block or a shared expert. */
+static const char *both_spellings(const char *leaf)
+{
+    static const char *const pairs[][2] = {
+        {"w1", "w1|gate_proj"}, {"w2", "w2|down_proj"}, {"w3", "w3|up_proj"}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (strcmp(pairs[i][0], leaf) == 0) return pairs[i][1];
+    return NULL;
+}
+
 static void add(builder *b, const tmb_engine_module *m, int group)
 {
     if (b->n == b->capacity) {
@@ -125,8 +136,14 @@ static void add(builder *b, const tmb_engine_module *m, int group)
         e.leaf = EXPERT_LEAVES;
     } else {
         e.parent = pattern_of(b, rest, (size_t)(leaf - rest));
-        e.leaf = pattern_of(b, leaf, strlen(leaf));
+        e.leaf = both_spellings(leaf);
+        if (!e.leaf) e.leaf = pattern_of(b, leaf, strlen(leaf));
     }
+    /* the block has the other name in some engines */
+    static const char block[] = "block_sparse_moe\\.";
+    if (e.parent && strncmp(e.parent, block, strlen(block)) == 0)
+        e.parent = tmb_arena_printf(b->arena, "(block_sparse_moe|mlp)\\.%s",
+                                    e.parent + strlen(block));
     if (!e.parent || !e.leaf || (e.layer >= 0 && !e.prefix)) b->no_memory = true;
     b->list[b->n++] = e;
 }
@@ -242,7 +259,46 @@ static bool collides(const tmb_regex *re, const tmb_engine_modules *modules, con
     return false;
 }
 
-/* The shortest beginning that keeps strangers out: nothing, else a word of the prefix. */
+/* Whether "a|b|c" has the alternative. */
+static bool has_alternative(const char *words, const char *one)
+{
+    size_t n = strlen(one);
+    for (const char *at = words; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL)
+        if (strncmp(at, one, n) == 0 && (at[n] == '|' || !at[n])) return true;
+    return false;
+}
+
+static bool has_word(const char *text, const char *word, size_t n)
+{
+    for (const char *at = text; at; at = strchr(at, '.') ? strchr(at, '.') + 1 : NULL)
+        if (strncmp(at, word, n) == 0 && (at[n] == '.' || !at[n])) return true;
+    return false;
+}
+
+/* "(?!(.*\.)?(mtp|visual)\.)": not under the first word that sets each unquantized stranger
+ * apart.  Engines rename the text model's prefix more often than those.  NULL: no such words. */
+static const char *keep_out(builder *b, const entry *e, const tmb_regex *re,
+                            const tmb_engine_modules *modules)
+{
+    const char *words = NULL;
+    for (size_t i = 0; i < modules->n && e->prefix; i++) {
+        const tmb_engine_module *m = &modules->list[i];
+        if (m->format || !speaks(b, m) || !tmb_regex_match(re, m->name)) continue;
+        const char *word = m->name, *dot;
+        while ((dot = strchr(word, '.')) && has_word(e->prefix, word, (size_t)(dot - word)))
+            word = dot + 1;
+        if (!dot) return NULL;
+        const char *one = pattern_of(b, word, (size_t)(dot - word));
+        if (one && words && has_alternative(words, one)) continue;
+        words = !one    ? NULL
+                : words ? tmb_arena_printf(b->arena, "%s|%s", words, one)
+                        : one;
+        if (!words) return NULL;
+    }
+    return words ? tmb_arena_printf(b->arena, "(?!(.*\\.)?(%s)\\.)", words) : NULL;
+}
+
+/* The shortest beginning that keeps strangers out: nothing, else their words, else one of ours. */
 static tmb_status choose_target(builder *b, const entry *e, const char *leaves,
                                 const tmb_engine_modules *modules, const tmb_ct_group *group,
                                 const char **target, bool *clean, tmb_err *err)
@@ -267,7 +323,15 @@ static tmb_status choose_target(builder *b, const entry *e, const char *leaves,
         if (!text) return tmb_fail_memory(err, 256, "a target");
         TRY(tmb_regex_open(&re, text + 3, err));
         bool bad = collides(re, modules, b, group);
+        const char *fence = bad && first && group->format ? keep_out(b, e, re, modules) : NULL;
         tmb_regex_close(re);
+        if (fence) {
+            text = tmb_arena_printf(b->arena, "re:%s.*%s", fence, tail);
+            if (!text) return tmb_fail_memory(err, 256, "a target");
+            TRY(tmb_regex_open(&re, text + 3, err));
+            bad = collides(re, modules, b, group);
+            tmb_regex_close(re);
+        }
         *target = text;
         *clean = !bad;
         if (!bad) return TMB_OK;

@@ -260,7 +260,11 @@ void tmb_modelopt_notes(const tmb_job_view *job, const char **list, size_t *n)
         stacked = stacked || tmb_stays_stacked(job, unit);
         gdn = gdn || strcmp(tmb_leaf(unit->name), "in_proj_qkvz") == 0;
     }
-    if (stacked)
+    if (stacked && model->arch->stack == TMB_STACK_IO)
+        list[(*n)++] = "the experts stay stacked, as ModelOpt writes them: vLLM 0.33 reads that in the "
+                       "multimodal model, not in the text model, and SGLang 0.5.23 in neither; "
+                       "layout = compressed-tensors has them one by one";
+    else if (stacked)
         list[(*n)++] =
             "the experts stay stacked, as ModelOpt writes them; vLLM 0.33, SGLang 0.5.23 and "
             "TensorRT-LLM read this architecture's experts in BF16 and MXFP4 only";

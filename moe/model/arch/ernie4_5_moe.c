@@ -18,4 +18,5 @@ const tmb_arch tmb_arch_ernie4_5_moe = {
     .model_types = types,
     .prefixes = prefixes,
     .rows = rows,
+    .quirks = TMB_QUIRK_NO_KV_SCALES,
 };

@@ -9,8 +9,9 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_VISION,
     TMB_ROWS_LAYER_NORMS,
     {"layers.{L}.self_attn.index_q_norm|index_k_norm.**", TMB_ROLE_NORM, 0},
-    /* One format for all five, or some loaders drop the index: so they are attention. */
-    {"layers.{L}.self_attn.index_q_proj|index_k_proj.**", TMB_ROLE_ATTENTION, 0},
+    /* vLLM runs all five as one GEMM and has no place for the scales of the index: BF16 it is. */
+    {"layers.{L}.self_attn.q_proj|k_proj|v_proj|index_q_proj|index_k_proj.**", TMB_ROLE_ATTENTION,
+     TMB_ARCH_KEEP},
     TMB_ROWS_GQA,
     TMB_ROWS_DENSE("mlp"),
     TMB_ROWS_MOE("block_sparse_moe"),

@@ -13,11 +13,17 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_MOE("mlp"),
     TMB_ROWS_END,
 };
+static const tmb_arch_fuse fuses[] = {
+    /* SGLang renames every attn.qkv to attn.qkv_proj, so it finds the second spelling */
+    {{"q_proj", "k_proj", "v_proj"}, {"qkv_proj", "qkv"}},
+    TMB_FUSES_END,
+};
 
 const tmb_arch tmb_arch_qwen3_vl_moe = {
     .name = "qwen3_vl_moe",
     .model_types = types,
     .prefixes = prefixes,
     .rows = rows,
+    .fuses = fuses,
     .stack = TMB_STACK_IO,
 };

@@ -15,6 +15,8 @@ static const tmb_arch_row rows[] = {
     {"layers.{L}.ple.ple_embedding.**", TMB_ROLE_OTHER, TMB_ARCH_TABLE},
     {"layers.{L}.ple.**", TMB_ROLE_OTHER, 0},
     {"layers.{L}.self_attn.indexer.q_layernorm|k_layernorm.**", TMB_ROLE_NORM, 0},
+    /* in vLLM a part of the q, k, v GEMM */
+    {"layers.{L}.self_attn.indexer.index_qk_proj.**", TMB_ROLE_ATTENTION, 0},
     {"layers.{L}.self_attn.indexer.**", TMB_ROLE_INDEXER, 0},
     TMB_ROWS_LAYER_NORMS,
     TMB_ROWS_GQA,
@@ -24,6 +26,7 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_END,
 };
 static const tmb_arch_fuse fuses[] = {
+    {{"q_proj", "k_proj", "v_proj", "indexer.index_qk_proj"}, {"qkv_proj"}},
     TMB_FUSE_GDN,
     TMB_FUSES_END,
 };
@@ -35,4 +38,5 @@ const tmb_arch tmb_arch_qwen4_exp = {
     .rows = rows,
     .fuses = fuses,
     .stack = TMB_STACK_OI,
+    .quirks = TMB_QUIRK_NO_KV_FP8,
 };

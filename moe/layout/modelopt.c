@@ -46,7 +46,7 @@ static tmb_status accepts(const tmb_spec *spec, const tmb_unit *unit, bool mixed
                "use fp8, or layout = compressed-tensors";
     else if (strcmp(name, "nvfp4-w4a16") == 0 && unit->expert >= 0)
         text = "SGLang 0.5.23 leaves the input scales of weight-only NVFP4 experts uninitialised, "
-               "which Blackwell kernels use: serve it by vLLM, or write nvfp4";
+               "which Blackwell kernels use: write layout = compressed-tensors";
     if (warning) *warning = text;
     return TMB_OK;
 }

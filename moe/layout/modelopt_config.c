@@ -92,12 +92,22 @@ static bool hidden_in_key(const plan *p, const char *name, size_t length)
     return false;
 }
 
+/* A head that shares the embedding's weights has no tensor, but engines build it all the same, and
+ * quantized unless told not to. */
+static bool has_head(const tmb_model *model)
+{
+    for (uint32_t u = 0; u < model->n_units; u++)
+        if (model->units[u].role == TMB_ROLE_LM_HEAD) return true;
+    return false;
+}
+
 /* false: out of memory.  A name that would take quantized layers with it can only be left out,
  * and only MIXED_PRECISION can do without it. */
 static bool collect_excluded(plan *p)
 {
-    p->excluded = tmb_arena_alloc(&p->arena, (p->modules.n + 1) * sizeof *p->excluded);
+    p->excluded = tmb_arena_alloc(&p->arena, (p->modules.n + 2) * sizeof *p->excluded);
     if (!p->excluded) return false;
+    if (!has_head(p->job->model)) p->excluded[p->n_excluded++] = "lm_head";
     for (size_t i = 0; i < p->modules.n; i++) {
         const tmb_engine_module *m = &p->modules.list[i];
         const char *name = m->name;

@@ -47,6 +47,8 @@ libtombac_a_SOURCES +=           \
 	moe/format/formats.c     \
 	moe/format/formats.h     \
 	moe/format/int4.h        \
+	moe/format/mx.c          \
+	moe/format/mx.h          \
 	moe/format/nvfp4.h       \
 	moe/format/parts.c       \
 	moe/format/parts.h       \

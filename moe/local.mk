@@ -43,6 +43,10 @@ libtombac_a_SOURCES +=           \
 	$(tmb_formats:=.c) \
 	$(tmb_archs:=.c) \
 	$(tmb_layouts:=.c) \
+	moe/bench/clock.h        \
+	moe/bench/kernels.c      \
+	moe/bench/kernels.h      \
+	moe/bench/random.h       \
 	moe/format/format.h      \
 	moe/format/formats.c     \
 	moe/format/formats.h     \

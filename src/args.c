@@ -209,7 +209,13 @@ static void print_table(const tmb_arg *table, FILE *to)
 void tmb_args_help(const tmb_command *command, FILE *to)
 {
     fprintf(to, "usage: tombac %s %s\n%s.\n\n", command->name, command->synopsis, command->about);
-    print_table(command->args, to);
-    print_table(common, to);
+    if (command->parts) {
+        for (int i = 0; command->parts[i]; i++)
+            fprintf(to, "  %-18s  %s\n", command->parts[i]->name, command->parts[i]->about);
+        fprintf(to, "\n  %-18s  %s\n", "-h, --help", "print this, or what one of them takes");
+    } else {
+        print_table(command->args, to);
+        print_table(common, to);
+    }
     if (command->help) fprintf(to, "\n%s", command->help);
 }

@@ -48,6 +48,9 @@ struct tmb_command {
     int least, most;      /* operands */
     const tmb_arg *args;  /* its own options */
     tmb_status (*run)(const tmb_command *self, int argc, char **argv, tmb_err *err);
+    /* (optional) What the word behind it chooses from, up to a NULL: then operand, least, most,
+     * args and run are not used.  The name of a part has both words, "bench quantize". */
+    const tmb_command *const *parts;
 };
 
 enum { TMB_OPERANDS = 8 };

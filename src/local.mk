@@ -4,6 +4,8 @@ tombac_SOURCES =                 \
 	src/advice.h             \
 	src/args.c               \
 	src/args.h               \
+	src/bench_quantize.c     \
+	src/cmd_bench.c          \
 	src/cmd_doctor.c         \
 	src/cmd_inspect.c        \
 	src/cmd_plan.c           \

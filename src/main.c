@@ -74,10 +74,11 @@ static tmb_status dispatch(int argc, char **argv, tmb_err *err)
     const tmb_command *command = tmb_command_find(word);
     if (!command) return unknown_command(word, err);
     if (help) {
-        tmb_args_help(command, stdout);
+        const tmb_command *part = tmb_command_part(command, argv[3]);
+        tmb_args_help(part ? part : command, stdout);
         return TMB_OK;
     }
-    return command->run(command, argc - 1, argv + 1, err);
+    return tmb_command_run(command, argc - 1, argv + 1, err);
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,162 @@
+#include "config.h"
+#include "moe/bench/kernels.h"
+
+#include "moe/bench/clock.h"
+#include "moe/bench/random.h"
+#include "moe/format/formats.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { COLS = 2048, TILE = TMB_TILE_ROWS * COLS, TILES = 48, ROUNDS = 3 };
+#define LONG_ENOUGH 0.15 /* seconds a row is measured */
+
+typedef struct bench {
+    const tmb_ops *ops;
+    uint16_t *source; /* [TILES * TILE] */
+    float *x, *y, *work;
+    uint8_t *codes, *scales;
+} bench;
+
+typedef struct task {
+    const tmb_format *format;
+    tmb_scale_rule rule;
+    bool amax, encode, check;
+} task;
+
+static void one_tile(const bench *b, const task *t, size_t tile)
+{
+    const tmb_format *f = t->format;
+    const uint16_t *source = b->source + tile * TILE;
+    float global = 1;
+    if (f->global_scale) global = f->global_scale(0.1f);
+    if (t->amax) {
+        b->ops->decode(b->x, source, TMB_BF16, TILE);
+        float amax = b->ops->amax(b->x, TILE);
+        if (amax < 0.1f) amax = 0.1f; /* the work depends on it, the scale does not */
+        if (f->global_scale) global = f->global_scale(amax);
+    }
+    if (t->encode) {
+        b->ops->decode(b->x, source, TMB_BF16, TILE);
+        f->encode(f, b->ops, t->rule, b->x, TMB_TILE_ROWS, COLS, global, b->codes, b->scales,
+                  b->work);
+    }
+    if (t->check) {
+        tmb_sums sums = {0};
+        f->decode(f, b->ops, b->y, TMB_TILE_ROWS, COLS, b->codes, b->scales, global, b->work);
+        b->ops->compare(&sums, b->x, b->y, TILE);
+    }
+}
+
+/* Bytes of BF16 a second. */
+static double rate(const bench *b, const task *t)
+{
+    double best = 0, began = tmb_seconds();
+    size_t tiles = t->rule == TMB_SCALE_MSE && t->encode ? TILES / 8 : TILES;
+    for (int i = 0; i < ROUNDS || tmb_seconds() - began < LONG_ENOUGH; i++) {
+        double from = tmb_thread_seconds();
+        for (size_t k = 0; k < tiles; k++)
+            one_tile(b, t, k);
+        double took = tmb_thread_seconds() - from;
+        double now = took > 0 ? (double)tiles * TILE * 2 / took : 0;
+        if (now > best) best = now;
+    }
+    return best;
+}
+
+static void measure(const bench *b, tmb_kernel_rate *r)
+{
+    task t = {.format = r->format, .rule = r->rule, .encode = true};
+    r->encode = rate(b, &t);
+    t.check = true;
+    t.amax = r->format->global_scale != NULL;
+    r->job = rate(b, &t);
+    t.encode = t.amax = false;
+    r->check = rate(b, &t);
+}
+
+static tmb_status stopped(const tmb_watch *watch, tmb_err *err)
+{
+    if (watch->stop && *watch->stop) return tmb_fail(err, TMB_ESYSTEM, "bench: stopped");
+    return TMB_OK;
+}
+
+tmb_status tmb_bench_kernels(const tmb_ops *ops, const tmb_watch *watch, tmb_kernel_rate *rates,
+                             int *n, tmb_err *err)
+{
+    bench b = {
+        .ops = ops,
+        .source = malloc((size_t)TILES * TILE * sizeof(uint16_t)),
+        .x = malloc(TILE * sizeof(float)),
+        .y = malloc(TILE * sizeof(float)),
+        .work = malloc(tmb_format_work(COLS) * sizeof(float)),
+        .codes = malloc(TILE),
+        .scales = malloc(TILE * sizeof(float)),
+    };
+    tmb_status status = TMB_OK;
+    *n = 0;
+    if (!b.source || !b.x || !b.y || !b.work || !b.codes || !b.scales)
+        status = tmb_fail_memory(err, (uint64_t)TILES * TILE * 2, "the kernels' input");
+    else
+        tmb_random_bf16(b.source, (size_t)TILES * TILE, 1, 0.02f);
+    const tmb_format *f;
+    for (int i = 0; !status && (f = tmb_format_at(i)); i++)
+        for (int rule = TMB_SCALE_MAX; !status && rule <= TMB_SCALE_MSE; rule++) {
+            if (*n == TMB_KERNEL_RATES || (rule == TMB_SCALE_MSE && !f->can_mse)) continue;
+            status = stopped(watch, err);
+            if (status) break;
+            if (watch->progress) {
+                tmb_progress p = {
+                    .phase = "kernels", .current = f->name, .done_units = (uint32_t)*n};
+                watch->progress(watch->ctx, &p);
+            }
+            rates[*n] = (tmb_kernel_rate){.format = f, .rule = (tmb_scale_rule)rule};
+            measure(&b, &rates[(*n)++]);
+        }
+    free(b.source);
+    free(b.x);
+    free(b.y);
+    free(b.work);
+    free(b.codes);
+    free(b.scales);
+    return status;
+}
+
+/* Eight sums, so that the loads and not the additions are what is waited for. */
+static uint64_t read_all(const uint64_t *p, size_t n)
+{
+    uint64_t s[8] = {0};
+    for (size_t i = 0; i + 8 <= n; i += 8)
+        for (int k = 0; k < 8; k++)
+            s[k] += p[i + (size_t)k];
+    return s[0] ^ s[1] ^ s[2] ^ s[3] ^ s[4] ^ s[5] ^ s[6] ^ s[7];
+}
+
+tmb_status tmb_bench_memory(double *read, double *copy, tmb_err *err)
+{
+    size_t bytes = (size_t)128 << 20;
+    uint64_t *from = malloc(bytes), *to = malloc(bytes);
+    volatile uint64_t sum = 0;
+    *read = *copy = 0;
+    if (!from || !to) {
+        free(from);
+        free(to);
+        return tmb_fail_memory(err, 2 * bytes, "the memory test");
+    }
+    memset(from, 1, bytes);
+    memset(to, 2, bytes);
+    for (int i = 0; i < 5; i++) {
+        double t = tmb_seconds();
+        sum += read_all(from, bytes / 8);
+        t = tmb_seconds() - t;
+        if ((double)bytes / t > *read) *read = (double)bytes / t;
+        t = tmb_seconds();
+        memcpy(to, from, bytes);
+        t = tmb_seconds() - t;
+        sum += to[i];
+        if ((double)bytes / t > *copy) *copy = (double)bytes / t;
+    }
+    free(from);
+    free(to);
+    return TMB_OK;
+}

@@ -14,6 +14,8 @@ libtombac_a_SOURCES +=           \
 	kernels/base/mem.h       \
 	kernels/base/ops.h       \
 	kernels/base/progress.h  \
+	kernels/base/team.c      \
+	kernels/base/team.h      \
 	kernels/cpu/cpu.c        \
 	kernels/cpu/cpu.h        \
 	kernels/cpu/ref.c        \

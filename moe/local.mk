@@ -184,6 +184,7 @@ libtombac_a_SOURCES +=           \
 	moe/verify/resolve_trt.c \
 	moe/verify/resolve_vllm.c \
 	moe/verify/structure.c \
+	moe/verify/threads.c \
 	moe/verify/values.c \
 	moe/verify/verify.c \
 	moe/verify/verify.h \

@@ -9,7 +9,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <omp.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -102,7 +101,6 @@ static inline int run_mode(char **argv)
                  .file_limit = strtoull(argv[10], NULL, 10)};
     if (r.file_limit) {
         struct rlimit limit = {.rlim_cur = r.file_limit, .rlim_max = r.file_limit};
-        omp_get_max_threads(); /* LLVM's runtime makes a file of its own when it starts */
         signal(SIGXFSZ, SIG_IGN);
         setrlimit(RLIMIT_FSIZE, &limit);
     }

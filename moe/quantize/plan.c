@@ -2,10 +2,10 @@
 #include "config.h"
 #include "moe/quantize/plan.h"
 
+#include "kernels/base/team.h"
 #include "moe/layout/layouts.h"
 #include "moe/quantize/plan_internal.h"
 
-#include <omp.h>
 #include <stdlib.h>
 
 static tmb_status defaults(tmb_plan *plan, const tmb_plan_options *options, tmb_err *err)
@@ -16,7 +16,7 @@ static tmb_status defaults(tmb_plan *plan, const tmb_plan_options *options, tmb_
     if (!o->layout) o->layout = recipe->layout ? recipe->layout : "modelopt";
     if (!o->shard_size) o->shard_size = recipe->shard_size;
     if (!o->shard_size) o->shard_size = TMB_SHARD_BYTES;
-    if (o->threads <= 0) o->threads = omp_get_num_procs();
+    if (o->threads <= 0) o->threads = tmb_team_size();
     if (o->threads < 1) o->threads = 1;
     plan->layout = tmb_layout_find(o->layout);
     if (!plan->layout)

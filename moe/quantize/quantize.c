@@ -118,9 +118,9 @@ tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *option
     tmb_quantize_result *result = calloc(1, sizeof *result);
     *out = NULL;
     if (!result) return tmb_fail_memory(err, sizeof *result, "the result");
-    omp_init_lock(&run.files);
-    omp_init_lock(&run.journal);
-    omp_init_lock(&run.watch);
+    pthread_mutex_init(&run.files, NULL);
+    pthread_mutex_init(&run.journal, NULL);
+    pthread_mutex_init(&run.watch, NULL);
     result->groups = tmb_arena_alloc(&result->arena, (plan->n_rows + 1) * sizeof *result->groups);
     tmb_status status =
         result->groups ? allocate(&run, err) : tmb_fail_memory(err, plan->n_rows, "the result");
@@ -134,9 +134,9 @@ tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *option
     free(run.sha256);
     free(run.shards);
     free(run.open);
-    omp_destroy_lock(&run.files);
-    omp_destroy_lock(&run.journal);
-    omp_destroy_lock(&run.watch);
+    pthread_mutex_destroy(&run.files);
+    pthread_mutex_destroy(&run.journal);
+    pthread_mutex_destroy(&run.watch);
     if (status) {
         tmb_quantize_result_close(result);
         result = NULL;

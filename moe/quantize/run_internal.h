@@ -6,7 +6,7 @@
 #include "moe/quantize/output.h"
 #include "moe/quantize/work.h"
 
-#include <omp.h>
+#include <pthread.h>
 
 typedef struct tmb_run {
     const tmb_plan *plan;
@@ -28,7 +28,7 @@ typedef struct tmb_run {
     int failed;           /* atomic: somebody failed, or was told to stop */
     bool stopped;         /* told to stop */
     tmb_err err;          /* of the first that failed */
-    omp_lock_t files, journal, watch;
+    pthread_mutex_t files, journal, watch;
 } tmb_run;
 
 /* run_shards.c: all shards that are not finished yet. */

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "moe/quantize/run_internal.h"
 
+#include "kernels/base/team.h"
 #include "moe/quantize/summary.h"
 
 #include <fcntl.h>
@@ -38,16 +39,20 @@ static bool told_to_stop(const tmb_run *run)
     return run->options->watch.stop && *run->options->watch.stop;
 }
 
+static void check_shard(void *ctx, size_t f)
+{
+    tmb_run *run = ctx;
+    bool *have = run->output.journal.have;
+    if (have[f] && !told_to_stop(run)) have[f] = still_there(run, (uint32_t)f);
+}
+
 tmb_status tmb_run_reuse(tmb_run *run, tmb_err *err)
 {
     tmb_journal *j = &run->output.journal;
     uint32_t reused = 0;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(run->plan->options.threads) reduction(+ : reused)
-    for (uint32_t f = 0; f < run->plan->n_files; f++) {
-        if (!j->have[f] || told_to_stop(run)) continue;
-        j->have[f] = still_there(run, f);
+    tmb_team_each(run->plan->options.threads, run->plan->n_files, 1, check_shard, run);
+    for (uint32_t f = 0; f < run->plan->n_files; f++)
         reused += j->have[f];
-    }
     run->reused = reused;
     run->stopped = told_to_stop(run);
     if (run->stopped) return tmb_fail(err, TMB_ESYSTEM, "stopped");
@@ -61,10 +66,10 @@ tmb_status tmb_run_reuse(tmb_run *run, tmb_err *err)
 
 static void fail(tmb_run *run, const tmb_err *err)
 {
-    omp_set_lock(&run->files);
+    pthread_mutex_lock(&run->files);
     if (!run->failed) run->err = *err;
     __atomic_store_n(&run->failed, 1, __ATOMIC_RELEASE);
-    omp_unset_lock(&run->files);
+    pthread_mutex_unlock(&run->files);
 }
 
 static tmb_status beat(void *ctx, uint64_t bytes, const char *name, tmb_err *err)
@@ -76,7 +81,7 @@ static tmb_status beat(void *ctx, uint64_t bytes, const char *name, tmb_err *err
     if (__atomic_load_n(&run->stopped, __ATOMIC_RELAXED) ||
         __atomic_load_n(&run->failed, __ATOMIC_ACQUIRE))
         return tmb_fail(err, TMB_ESYSTEM, "stopped");
-    if (watch->progress && omp_test_lock(&run->watch)) {
+    if (watch->progress && pthread_mutex_trylock(&run->watch) == 0) {
         tmb_progress p = {.phase = "quantize",
                           .current = name,
                           .done_bytes = __atomic_load_n(&run->done_bytes, __ATOMIC_RELAXED),
@@ -84,7 +89,7 @@ static tmb_status beat(void *ctx, uint64_t bytes, const char *name, tmb_err *err
                           .done_units = __atomic_load_n(&run->done_pieces, __ATOMIC_RELAXED),
                           .total_units = (uint32_t)run->work.n_pieces};
         watch->progress(watch->ctx, &p);
-        omp_unset_lock(&run->watch);
+        pthread_mutex_unlock(&run->watch);
     }
     return TMB_OK;
 }
@@ -92,13 +97,13 @@ static tmb_status beat(void *ctx, uint64_t bytes, const char *name, tmb_err *err
 static tmb_status open_shard(tmb_run *run, uint32_t f, tmb_err *err)
 {
     tmb_status status = TMB_OK;
-    omp_set_lock(&run->files);
+    pthread_mutex_lock(&run->files);
     if (!run->open[f]) {
         status = tmb_shard_create(&run->shards[f], run->plan, f, run->output.dirfd,
                                   run->output.folder, err);
         run->open[f] = !status;
     }
-    omp_unset_lock(&run->files);
+    pthread_mutex_unlock(&run->files);
     return status;
 }
 
@@ -134,7 +139,7 @@ static tmb_status record(tmb_run *run, uint32_t f, bool before, tmb_err *err)
     tmb_journal *j = &run->output.journal;
     char text[128];
     tmb_status status;
-    omp_set_lock(&run->journal);
+    pthread_mutex_lock(&run->journal);
     if (before) {
         snprintf(text, sizeof text, "file %s", run->plan->files[f].name);
         status = tmb_journal_add(j, text, err);
@@ -144,7 +149,7 @@ static tmb_status record(tmb_run *run, uint32_t f, bool before, tmb_err *err)
         run->finished += !status;
         run->written += run->plan->files[f].header_bytes + run->plan->files[f].data_bytes;
     }
-    omp_unset_lock(&run->journal);
+    pthread_mutex_unlock(&run->journal);
     return status;
 }
 
@@ -186,8 +191,9 @@ static tmb_status do_piece(tmb_run *run, tmb_worker *worker, size_t i, tmb_err *
     return finish_shard(run, piece->file, err);
 }
 
-static void work_on(tmb_run *run)
+static void work_on(void *ctx)
 {
+    tmb_run *run = ctx;
     tmb_err err = {0};
     tmb_worker *worker = NULL;
     const tmb_pulse pulse = {.beat = beat, .ctx = run};
@@ -203,8 +209,7 @@ static void work_on(tmb_run *run)
 
 tmb_status tmb_run_shards(tmb_run *run, tmb_err *err)
 {
-#pragma omp parallel num_threads(run->plan->options.threads)
-    work_on(run);
+    tmb_team_run(run->plan->options.threads, work_on, run);
 
     /* a shard of nothing but constants, or of empty tensors, has no piece that would finish it */
     for (uint32_t f = 0; f < run->plan->n_files && !run->failed; f++) {

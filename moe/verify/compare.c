@@ -259,40 +259,30 @@ static size_t widest(const tmb_verifier *v)
     return cols;
 }
 
-static tmb_status compare_all(tmb_verifier *v, tmb_sums *sums, tmb_compared *found, tmb_err *err)
+typedef struct tmb_comparison {
+    size_t cols;
+    tmb_sums *sums;      /* [n_units] */
+    tmb_compared *found; /* [n_units] */
+} tmb_comparison;
+
+static void compare_some(void *arg)
 {
-    tmb_status status = TMB_OK;
-    size_t cols = widest(v);
-#pragma omp parallel num_threads(v->threads)
-    {
-        tmb_bench bench = {0};
-        tmb_err mine = {0};
-        tmb_status bad = bench_open(&bench, v, cols, &mine);
-#pragma omp for schedule(dynamic, 4)
-        for (uint32_t i = 0; i < v->model->n_units; i++) {
-            if (bad) continue;
-            if (tmb_stopped(v)) {
-                bad = tmb_fail(&mine, TMB_ESYSTEM, "%s: stopped before the end", v->ckpt->path);
-                continue;
-            }
-            const tmb_unit *u = &v->model->units[i];
-            bad = compare_unit(v, &bench, u, &sums[i], &found[i], &mine);
-            if (bad == TMB_EDATA) { /* a NaN in it: found by the scan of values */
-                found[i].match = MATCH_BROKEN;
-                bad = TMB_OK;
-            }
-            tmb_tick(v, u->linear ? u->out * u->in * 2 : 0, u->name);
+    tmb_loop *loop = arg;
+    const tmb_comparison *c = loop->ctx;
+    tmb_bench bench = {0};
+    tmb_err err;
+    tmb_status status = bench_open(&bench, loop->v, c->cols, &err);
+    for (uint32_t i; !status && tmb_next(loop, &i);) {
+        const tmb_unit *u = &loop->v->model->units[i];
+        status = compare_unit(loop->v, &bench, u, &c->sums[i], &c->found[i], &err);
+        if (status == TMB_EDATA) { /* a NaN in it: found by the scan of values */
+            c->found[i].match = MATCH_BROKEN;
+            status = TMB_OK;
         }
-        bench_close(&bench);
-        if (bad) {
-#pragma omp critical(tmb_verify_fail)
-            if (!status) {
-                status = bad;
-                if (err) *err = mine;
-            }
-        }
+        tmb_tick(loop->v, u->linear ? u->out * u->in * 2 : 0, u->name);
     }
-    return status;
+    if (status) tmb_loop_fail(loop, &err);
+    bench_close(&bench);
 }
 
 tmb_status tmb_compare_source(tmb_verifier *v, tmb_err *err)
@@ -307,7 +297,9 @@ tmb_status tmb_compare_source(tmb_verifier *v, tmb_err *err)
         status = tmb_fail_memory(err, n * sizeof *sums, "comparing with the source");
         goto out;
     }
-    if ((status = compare_all(v, sums, found, err))) goto out;
+    tmb_comparison all = {.cols = widest(v), .sums = sums, .found = found};
+    tmb_loop loop = {.v = v, .n = n, .ctx = &all};
+    if ((status = tmb_loop_run(&loop, compare_some, err))) goto out;
     for (tmb_check c = TMB_CHECK_SOURCE_MISSING; c <= TMB_CHECK_SQNR_LOW; c++)
         tmb_ran(v, c);
     for (uint32_t i = 0; i < n; i++)

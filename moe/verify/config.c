@@ -2,6 +2,8 @@
 #include "config.h"
 #include "moe/verify/verify_internal.h"
 
+#include "kernels/base/team.h"
+
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -61,20 +63,24 @@ void tmb_vconfig_close(tmb_vconfig *c)
     tmb_json_free(c->hf);
 }
 
+static void resolve(void *ctx, size_t i)
+{
+    tmb_verifier *v = ctx;
+    tmb_vconfig *c = &v->config;
+    tmb_module *m = &v->modules[i];
+    if (!m->linear) return;
+    if (c->mo)
+        m->meant = tmb_mo_meant(c->mo, m, &m->entry, &m->listed);
+    else if (c->ct)
+        m->meant = tmb_ct_meant(c->ct, m, &m->entry, &m->listed);
+    else
+        m->meant = tmb_native_meant(v, m);
+}
+
 void tmb_vconfig_resolve(tmb_verifier *v)
 {
     tmb_vconfig *c = &v->config;
-#pragma omp parallel for schedule(dynamic, 256) num_threads(v->threads)
-    for (uint32_t i = 0; i < v->n_modules; i++) {
-        tmb_module *m = &v->modules[i];
-        if (!m->linear) continue;
-        if (c->mo)
-            m->meant = tmb_mo_meant(c->mo, m, &m->entry, &m->listed);
-        else if (c->ct)
-            m->meant = tmb_ct_meant(c->ct, m, &m->entry, &m->listed);
-        else
-            m->meant = tmb_native_meant(v, m);
-    }
+    tmb_team_each(v->threads, v->n_modules, 256, resolve, v);
     if (c->mo) tmb_mo_unused(v);
     if (c->ct) tmb_ct_unused(v);
 }

@@ -52,6 +52,15 @@ static tmb_status check_file(const tmb_verifier *v, tmb_known_file *f, tmb_err *
     return status;
 }
 
+static void check_some(void *arg)
+{
+    tmb_loop *loop = arg;
+    tmb_known_file *list = loop->ctx;
+    tmb_err err;
+    for (uint32_t i; tmb_next(loop, &i);)
+        if (check_file(loop->v, &list[i], &err)) tmb_loop_fail(loop, &err);
+}
+
 static void report_file(tmb_verifier *v, const tmb_known_file *f)
 {
     switch (f->state) {
@@ -107,18 +116,8 @@ static tmb_status check_all(tmb_verifier *v, const tmb_json *files, tmb_err *err
         if (!tmb_nameset_add(&known, name, 0)) v->no_memory = true;
     }
     tmb_nameset_sort(&known);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(v->threads)
-    for (size_t i = 0; i < n; i++) {
-        tmb_err mine = {0};
-        tmb_status bad = check_file(v, &list[i], &mine);
-        if (bad) {
-#pragma omp critical(tmb_verify_fail)
-            if (!status) {
-                status = bad;
-                if (err) *err = mine;
-            }
-        }
-    }
+    tmb_loop loop = {.v = v, .n = (uint32_t)n, .ctx = list};
+    status = tmb_loop_run(&loop, check_some, err);
     tmb_ran(v, TMB_CHECK_FILE_CHANGED);
     tmb_ran(v, TMB_CHECK_FILE_MISSING);
     for (size_t i = 0; i < n; i++)

@@ -210,65 +210,28 @@ static void check_size(tmb_verifier *v, tmb_module *m)
             input, ct ? "a divisor here, 2688 / amax" : "a factor here, amax / 2688");
 }
 
-bool tmb_stopped(const tmb_verifier *v)
+static void scan_some(void *arg)
 {
-    return v->options->watch.stop && *v->options->watch.stop;
-}
-
-void tmb_tick(tmb_verifier *v, uint64_t bytes, const char *name)
-{
-#pragma omp critical(tmb_verify_tick)
-    {
-        v->done_bytes += bytes;
-        v->done_units++;
-        if (v->options->watch.progress) {
-            tmb_progress p = {.phase = "verify",
-                              .done_bytes = v->done_bytes,
-                              .total_bytes = v->total_bytes,
-                              .done_units = v->done_units,
-                              .total_units = v->total_units,
-                              .current = name};
-            v->options->watch.progress(v->options->watch.ctx, &p);
-        }
-    }
-}
-
-static tmb_status scan_all(tmb_verifier *v, tmb_err *err)
-{
+    tmb_loop *loop = arg;
+    tmb_scan scan = {.raw = malloc(PIECE * sizeof(double)), .x = malloc(PIECE * sizeof(float))};
+    tmb_err err;
     tmb_status status = TMB_OK;
-#pragma omp parallel num_threads(v->threads)
-    {
-        tmb_scan scan = {.raw = malloc(PIECE * sizeof(double)), .x = malloc(PIECE * sizeof(float))};
-        tmb_err mine = {0};
-        tmb_status bad = TMB_OK;
-        if (!scan.raw || !scan.x) bad = tmb_fail_memory(&mine, PIECE * 12, "reading tensors");
-#pragma omp for schedule(dynamic, 16)
-        for (uint32_t i = 0; i < v->n_modules; i++) {
-            if (bad) continue;
-            if (tmb_stopped(v)) {
-                bad = tmb_fail(&mine, TMB_ESYSTEM, "%s: stopped before the end", v->ckpt->path);
-                continue;
-            }
-            uint64_t bytes = 0;
-            bad = scan_module(v, &scan, &v->modules[i], &bytes, &mine);
-            tmb_tick(v, bytes, v->modules[i].name);
-        }
-        free(scan.raw);
-        free(scan.x);
-        if (bad) {
-#pragma omp critical(tmb_verify_fail)
-            if (!status) {
-                status = bad;
-                if (err) *err = mine;
-            }
-        }
+    if (!scan.raw || !scan.x) status = tmb_fail_memory(&err, PIECE * 12, "reading tensors");
+    for (uint32_t i; !status && tmb_next(loop, &i);) {
+        tmb_module *m = &loop->v->modules[i];
+        uint64_t bytes = 0;
+        status = scan_module(loop->v, &scan, m, &bytes, &err);
+        tmb_tick(loop->v, bytes, m->name);
     }
-    return status;
+    if (status) tmb_loop_fail(loop, &err);
+    free(scan.raw);
+    free(scan.x);
 }
 
 tmb_status tmb_check_values(tmb_verifier *v, tmb_err *err)
 {
-    TRY(scan_all(v, err));
+    tmb_loop loop = {.v = v, .n = v->n_modules};
+    TRY(tmb_loop_run(&loop, scan_some, err));
     tmb_ran(v, TMB_CHECK_VALUE_NAN);
     for (uint32_t i = 0; i < v->n_modules; i++) {
         tmb_module *m = &v->modules[i];

@@ -5,7 +5,8 @@
 #include "config.h"
 #include "moe/verify/verify_internal.h"
 
-#include <omp.h>
+#include "kernels/base/team.h"
+
 #include <stdlib.h>
 
 static const char *layout_name(const tmb_verifier *v)
@@ -68,9 +69,11 @@ tmb_status tmb_verify(tmb_verify_report **out, const tmb_model *model,
                       .ckpt = model->ckpt,
                       .options = options,
                       .ops = tmb_cpu_ops(),
-                      .threads = options->threads > 0 ? options->threads : omp_get_max_threads(),
+                      .threads = options->threads > 0 ? options->threads : tmb_team_size(),
                       .report = report};
+    pthread_mutex_init(&v.lock, NULL);
     tmb_status status = run(&v, err);
+    pthread_mutex_destroy(&v.lock);
     if (!status) {
         report->layout = layout_name(&v);
         tmb_findings_finish(&v);

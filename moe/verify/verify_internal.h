@@ -15,6 +15,8 @@
 #include "moe/verify/nameset.h"
 #include "moe/verify/verify.h"
 
+#include <pthread.h>
+
 /* Every check: its constant and its stable word. */
 #define TMB_CHECKS(X)                                                                              \
     X(CONFIG_METHOD, "config-method")                                                              \
@@ -186,6 +188,7 @@ typedef struct tmb_verifier {
     uint32_t room;
     uint64_t ran; /* bit set of tmb_check: the checks that had something to look at */
     bool no_memory;
+    pthread_mutex_t lock;             /* of the next four, and of a loop's failure */
     uint64_t done_bytes, total_bytes; /* for the watcher */
     uint32_t done_units, total_units;
 } tmb_verifier;
@@ -281,12 +284,28 @@ void tmb_ct_unused(tmb_verifier *v);
 /* --- native.c --- */
 const tmb_scheme *tmb_native_meant(const tmb_verifier *v, const tmb_module *m);
 
+/* --- threads.c --- */
+
+/* A loop over [0, n) in v->threads threads: each calls work(loop), which takes numbers with
+ * tmb_next() until it says false. */
+typedef struct tmb_loop {
+    tmb_verifier *v;
+    uint32_t n;
+    void *ctx;     /* of work */
+    uint32_t next; /* atomic */
+    bool failed;   /* atomic */
+    tmb_err err;   /* of the first that failed */
+} tmb_loop;
+tmb_status tmb_loop_run(tmb_loop *loop, void (*work)(void *loop), tmb_err *err) TMB_CHECKED;
+/* False at the end, and when a thread failed or somebody asked for the end. */
+bool tmb_next(tmb_loop *loop, uint32_t *i);
+void tmb_loop_fail(tmb_loop *loop, const tmb_err *err);
+/* One module or unit is done; from any thread. */
+void tmb_tick(tmb_verifier *v, uint64_t bytes, const char *name);
+
 /* --- parts.c, values.c, structure.c, pairs.c, kv.c --- */
 void tmb_check_parts(tmb_verifier *v);
 tmb_status tmb_check_values(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
-/* One module or unit is done; from any thread. */
-void tmb_tick(tmb_verifier *v, uint64_t bytes, const char *name);
-bool tmb_stopped(const tmb_verifier *v); /* somebody asked for the end */
 void tmb_check_structure(tmb_verifier *v);
 void tmb_check_pairs(tmb_verifier *v);
 void tmb_check_kv(tmb_verifier *v);

@@ -12,6 +12,7 @@ libtombac_a_SOURCES +=           \
 	kernels/base/err.h       \
 	kernels/base/mem.c       \
 	kernels/base/mem.h       \
+	kernels/base/nn.h        \
 	kernels/base/ops.h       \
 	kernels/base/progress.h  \
 	kernels/base/team.c      \

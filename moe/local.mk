@@ -56,6 +56,9 @@ libtombac_a_SOURCES +=           \
 	moe/format/nvfp4.h       \
 	moe/format/parts.c       \
 	moe/format/parts.h       \
+	moe/infer/config.h       \
+	moe/infer/forward.h      \
+	moe/infer/observe.h      \
 	moe/io/checkpoint.c      \
 	moe/io/checkpoint.h      \
 	moe/io/digest.c          \

@@ -1,0 +1,70 @@
+/* config.h - what config.json says of the computation, checked.
+ *
+ * All numbers are hostile: each has limits, and an error names the file and the key.  What the
+ * tensors show (which layers are sparse, which biases there are) is not asked here but in bind.c.
+ * Rules: transformers 5.17, models/<type>/configuration_*.py and modeling_rope_utils.py, but for
+ * minimax_m2's rotary_dim, which counts. */
+#ifndef TMB_INFER_CONFIG_H
+#define TMB_INFER_CONFIG_H
+
+#include "kernels/base/err.h"
+#include "moe/model/model.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum tmb_rope_kind {
+    TMB_ROPE_DEFAULT,
+    TMB_ROPE_LINEAR,
+    TMB_ROPE_DYNAMIC, /* as default up to max_positions; longer sequences are refused */
+    TMB_ROPE_YARN,
+    TMB_ROPE_LLAMA3,
+} tmb_rope_kind;
+
+typedef struct tmb_rope {
+    tmb_rope_kind kind;
+    size_t dims;  /* how many of a head's dimensions turn; even */
+    bool paired;  /* neighbours turn together, else the halves */
+    float *inv_freq; /* [dims / 2] */
+    float factor; /* of cos and sin */
+    double softmax_factor; /* of the softmax scale: DeepSeek's mscale^2 */
+} tmb_rope;
+
+/* Which keys a query sees beside causality. */
+typedef enum tmb_view { TMB_VIEW_FULL, TMB_VIEW_WINDOW, TMB_VIEW_CHUNK } tmb_view;
+
+typedef struct tmb_layer_config {
+    tmb_view view;
+    bool rope;  /* llama4 has layers without */
+} tmb_layer_config;
+
+typedef struct tmb_config {
+    const struct tmb_arch_forward *rules;
+    const char *file; /* "PATH/config.json", for messages */
+    size_t hidden, vocab, max_positions;
+    int layers;
+    size_t heads, kv_heads, head_dim; /* GQA */
+    size_t q_rank, kv_rank, nope_dim, rope_dim, v_dim; /* MLA; q_rank 0: one projection */
+    size_t n_experts, top_k;
+    size_t groups, top_groups; /* 1, 1: not limited */
+    bool renormalize;          /* weights divided by their sum */
+    float routed_scale;
+    float eps, latent_eps; /* of norms; of the norms inside MLA */
+    float clip_qkv;        /* 0: none */
+    size_t window, chunk;
+    float swiglu_limit;
+    bool qk_norm;
+    bool temperature; /* llama4: queries of layers without rope are scaled */
+    float floor_scale, attn_scale;
+    bool tied; /* config.json ties the head to the embedding */
+    tmb_rope rope;
+    tmb_layer_config *layer; /* [layers] */
+    tmb_arena arena;
+} tmb_config;
+
+/* Of the text part of model->ckpt->config.  The refusals of tmb_decoder_open() begin here. */
+tmb_status tmb_config_read(tmb_config *out, const tmb_model *model, tmb_err *err) TMB_CHECKED;
+void tmb_config_free(tmb_config *config);
+
+#endif

@@ -1,0 +1,75 @@
+/* forward.h - a model run layer by layer, holding one layer's weights at a time.
+ *
+ *     tmb_decoder_open(&d, model, &options, err);
+ *     tmb_decoder_embed(d, ids, tokens, x, err);
+ *     for (int l = 0; l < tmb_decoder_layers(d); l++) {
+ *         tmb_decoder_load(d, l, err);
+ *         tmb_decoder_run(d, &batch, err);            any number of batches
+ *     }
+ *     tmb_decoder_head(d, x, tokens, logits, err);
+ *
+ * A token's hidden state depends on its own sequence alone: however sequences are put into batches,
+ * with any number of threads and on any instruction set, its bytes are the same. */
+#ifndef TMB_INFER_FORWARD_H
+#define TMB_INFER_FORWARD_H
+
+#include "kernels/base/nn.h"
+#include "kernels/base/ops.h"
+#include "moe/infer/config.h"
+#include "moe/infer/observe.h"
+
+typedef struct tmb_decoder tmb_decoder;
+
+typedef struct tmb_decoder_options {
+    int threads;          /* 0: all that OpenMP would take */
+    uint64_t layer_bytes; /* host bytes a loaded layer may hold; 0: no limit.  Routed experts past it
+                             are read again in each run, a group that fits at a time; below one
+                             expert and the layer's other weights it cannot go */
+    const tmb_ops *ops;   /* NULL: the best of this processor */
+    const tmb_nn *nn;     /* likewise */
+    tmb_hooks hooks;
+} tmb_decoder_options;
+
+/* Read config.json, find every tensor of the text model and check its shape.  TMB_EUNAVAILABLE for
+ * an architecture whose forward pass is not there, naming it and what still works; TMB_EDATA for a
+ * key or tensor that is missing or does not fit, naming it.  The model must outlive the decoder. */
+tmb_status tmb_decoder_open(tmb_decoder **out, const tmb_model *model,
+                            const tmb_decoder_options *options, tmb_err *err) TMB_CHECKED;
+void tmb_decoder_close(tmb_decoder *d);
+
+const tmb_config *tmb_decoder_config(const tmb_decoder *d);
+int tmb_decoder_layers(const tmb_decoder *d);
+/* Whether the layer has a router and routed experts. */
+bool tmb_decoder_is_sparse(const tmb_decoder *d, int layer);
+
+/* x [n, hidden] f32 = embedding of ids [n].  TMB_EDATA for an id outside the vocabulary, naming its
+ * place. */
+tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float *x,
+                             tmb_err *err) TMB_CHECKED;
+
+/* Hold this layer's weights instead of the ones held before. */
+tmb_status tmb_decoder_load(tmb_decoder *d, int layer, tmb_err *err) TMB_CHECKED;
+
+typedef struct tmb_batch {
+    float *x;             /* [tokens, hidden] f32, in place: the layer's input, then its output */
+    const size_t *begin;  /* [sequences + 1]: sequence s is the rows begin[s] … begin[s+1]-1, and its
+                             first token has position 0; begin[0] = 0 */
+    size_t sequences;
+    const tmb_observer *observer; /* NULL: nobody looks */
+    const uint8_t *shadow; /* [n_experts]: non-zero for experts that are also shown all tokens of the
+                              batch (llama4: by the weight the router would give); NULL: none */
+} tmb_batch;
+
+/* Run the loaded layer over the batch.  TMB_EDATA when a result is no finite number, naming the
+ * layer. */
+tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err) TMB_CHECKED;
+
+/* logits [rows, vocab] f32 of x [rows, hidden], with the final norm.  observer may be NULL. */
+tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *logits,
+                            const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
+
+/* Host bytes that load and run of any layer, and head, need at most beside x and logits, for batches
+ * of `tokens` tokens whose longest sequence has `longest`; shadow experts included. */
+uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest);
+
+#endif

@@ -168,6 +168,9 @@ libtombac_a_SOURCES +=           \
 	moe/recipe/size.c        \
 	moe/recipe/spec.c        \
 	moe/recipe/warn.c        \
+	moe/tokens/data.h        \
+	moe/tokens/source.h      \
+	moe/tokens/tokenizer.h   \
 	moe/verify/compare.c \
 	moe/verify/config.c \
 	moe/verify/ct_scheme.c \

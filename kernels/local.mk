@@ -17,6 +17,7 @@ libtombac_a_SOURCES +=           \
 	kernels/base/progress.h  \
 	kernels/base/team.c      \
 	kernels/base/team.h      \
+	kernels/comm/comm.h      \
 	kernels/cpu/cpu.c        \
 	kernels/cpu/cpu.h        \
 	kernels/cpu/ref.c        \

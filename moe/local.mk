@@ -47,6 +47,7 @@ libtombac_a_SOURCES +=           \
 	moe/bench/kernels.c      \
 	moe/bench/kernels.h      \
 	moe/bench/random.h       \
+	moe/calib/stats.h        \
 	moe/format/format.h      \
 	moe/format/formats.c     \
 	moe/format/formats.h     \

@@ -1,8 +1,9 @@
 lib_LIBRARIES = libtombac.a
 libtombac_a_SOURCES =
 libtombac_a_LIBADD =
-libtombac_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(CRYPTO_CFLAGS) $(PCRE2_CFLAGS) $(INIH_CFLAGS)
-tombac_libs = libtombac.a $(INIH_LIBS) $(JANSSON_LIBS) $(CRYPTO_LIBS) $(PCRE2_LIBS)
+libtombac_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(CRYPTO_CFLAGS) $(PCRE2_CFLAGS) $(INIH_CFLAGS) \
+	$(HDF5_CFLAGS) $(MPI_CFLAGS) $(NCCL_CFLAGS)
+tombac_libs = libtombac.a $(INIH_LIBS) $(JANSSON_LIBS) $(CRYPTO_LIBS) $(PCRE2_LIBS) $(HDF5_LIBS) $(MPI_LIBS)
 
 libtombac_a_SOURCES +=           \
 	kernels/base/codec.h     \
@@ -17,7 +18,13 @@ libtombac_a_SOURCES +=           \
 	kernels/base/progress.h  \
 	kernels/base/team.c      \
 	kernels/base/team.h      \
+	kernels/comm/comm.c      \
 	kernels/comm/comm.h      \
+	kernels/comm/comm_internal.h \
+	kernels/comm/mpi.c       \
+	kernels/comm/nccl.c      \
+	kernels/comm/self.c      \
+	kernels/comm/threads.c   \
 	kernels/cpu/cpu.c        \
 	kernels/cpu/cpu.h        \
 	kernels/cpu/ref.c        \

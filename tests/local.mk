@@ -7,6 +7,7 @@ check_PROGRAMS +=           \
 	tests/test_assign         \
 	tests/test_bad_recipes    \
 	tests/test_base           \
+	tests/test_comm           \
 	tests/test_formats        \
 	tests/test_golden         \
 	tests/test_inventory      \
@@ -35,12 +36,14 @@ dist_check_SCRIPTS +=       \
 	tests/help.test         \
 	tests/layers.test       \
 	tests/malformed.test    \
+	tests/mpi.test          \
 	tests/plan.test
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
 EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_parts.h \
 	tests/loader_rules.h tests/mini_model.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
+EXTRA_DIST += tests/comm_cases.h
 EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/whole
 
 # Programs that measure, or make what is measured; not run by make check.

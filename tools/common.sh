@@ -15,6 +15,7 @@ libinih-dev:reads recipes
 libjansson-dev:reads and writes config.json
 libssl-dev:SHA-256 of what is written
 libpcre2-dev:the patterns that engines match names with
+libhdf5-dev:calibration statistics
 xz-utils:packs the release in make distcheck'
 
 missing_packages() {

@@ -25,6 +25,8 @@ libtombac_a_SOURCES +=           \
 	kernels/comm/nccl.c      \
 	kernels/comm/self.c      \
 	kernels/comm/threads.c   \
+	kernels/base/safe.c      \
+	kernels/base/safe.h      \
 	kernels/cpu/cpu.c        \
 	kernels/cpu/cpu.h        \
 	kernels/cpu/ref.c        \

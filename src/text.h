@@ -1,6 +1,8 @@
-/* text.h - numbers and names for people: sizes, rates, times, and names made safe to print. */
+/* text.h - numbers and names for people: sizes, rates, times, and lines that fit a terminal. */
 #ifndef TMB_SRC_TEXT_H
 #define TMB_SRC_TEXT_H
+
+#include "kernels/base/safe.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -16,10 +18,6 @@ const char *tmb_human_count(char out[TMB_HUMAN_BYTES], uint64_t count);
 const char *tmb_human_seconds(char out[TMB_HUMAN_BYTES], double seconds);
 /* "369,122". */
 const char *tmb_human_integer(char out[TMB_HUMAN_BYTES], uint64_t value);
-
-/* out [size] = text with control characters, broken UTF-8 and the characters that reorder a line
- * (U+202A..202E, U+2066..2069) shown as \xNN, cut to fit.  Names come from untrusted files. */
-const char *tmb_safe(char *out, size_t size, const char *text);
 
 /* Columns that text takes on a terminal: one for each UTF-8 character. */
 size_t tmb_columns(const char *text);

@@ -33,7 +33,7 @@ typedef struct tmb_err {
 #define TMB_CHECKED __attribute__((warn_unused_result))
 
 /* Write the message into err (may be NULL) and return status.  A message is one line without
- * a final dot; control characters that came from a file are shown as \xNN. */
+ * a final dot; what tmb_safe() does not let through is shown as \xNN. */
 tmb_status tmb_fail(tmb_err *err, tmb_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

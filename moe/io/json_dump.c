@@ -1,7 +1,9 @@
 /* json_dump.c - JSON text as Python's json.dumps(indent=2, ensure_ascii=False) lays it out, real
  * numbers with the fewest digits that read back as the same value (1e-06,
- * not 9.9999999999999995e-07). */
+ * not 9.9999999999999995e-07).  Only what must not reach a terminal is escaped besides: JSON is
+ * printed too. */
 #include "config.h"
+#include "kernels/base/safe.h"
 #include "moe/io/json_internal.h"
 
 #include <stdio.h>
@@ -51,11 +53,16 @@ static void put_string(buffer *b, const char *text, size_t n)
     size_t start = 0;
     put(b, "\"", 1);
     for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c >= 0x20 && c != '"' && c != '\\') continue;
+        uint32_t c = (unsigned char)text[i];
+        int length = c < 0x80 ? 1 : tmb_utf8(text + i, &c);
+        if (tmb_printable(c) && c != '"' && c != '\\') {
+            i += length > 1 ? (size_t)length - 1 : 0;
+            continue;
+        }
         put(b, text + start, i - start);
+        i += length > 1 ? (size_t)length - 1 : 0;
         start = i + 1;
-        const char *p = c ? strchr(from, c) : NULL;
+        const char *p = c && c < 0x80 ? strchr(from, (int)c) : NULL;
         char escape[8];
         if (p)
             snprintf(escape, sizeof escape, "\\%c", to[p - from]);

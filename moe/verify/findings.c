@@ -1,5 +1,6 @@
 /* findings.c - what was found: folded by kind, errors first. */
 #include "config.h"
+#include "kernels/base/safe.h"
 #include "moe/verify/verify_internal.h"
 
 #include <stdarg.h>
@@ -45,10 +46,9 @@ static bool make_room(tmb_verifier *v)
 /* Text that came from a file, safe to print. */
 static const char *clean(tmb_arena *arena, const char *text)
 {
-    char *copy = tmb_arena_text(arena, text, strlen(text));
-    for (char *c = copy; c && *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
-    return copy;
+    size_t room = 4 * strlen(text) + 1;
+    char *copy = tmb_arena_alloc(arena, room);
+    return copy ? tmb_safe(copy, room, text) : NULL;
 }
 
 void tmb_find(tmb_verifier *v, tmb_check check, tmb_severity severity, unsigned kind,

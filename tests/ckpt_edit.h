@@ -4,6 +4,7 @@
 #define CKPT_EDIT_H
 
 #include "moe/io/checkpoint.h"
+#include "moe/io/files.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -141,6 +142,23 @@ static inline bool edit_write_json(const char *dir, const char *name, const tmb_
     if (!json) return true;
     char *text = tmb_json_dump(json, 1);
     bool good = text && edit_write_text(dir, name, text, strlen(text), "w");
+    free(text);
+    return good;
+}
+
+/* tombac.json of these files, sealed as `quantize` seals it: the last member is the SHA-256 of
+ * every byte before it. */
+static inline bool edit_write_summary(const char *dir, const tmb_json *summary)
+{
+    char *text = tmb_json_dump(summary, 2), hex[TMB_SHA256_HEX], tail[128];
+    size_t n = text ? strlen(text) - 3 : 0; /* without "\n}\n" */
+    if (!n) return false;
+    memcpy(text + n, ",\n", 3);
+    n += 2;
+    bool good = tmb_sha256(text, n, hex, NULL) == TMB_OK;
+    int k = snprintf(tail, sizeof tail, "  \"sha256\": \"%s\"\n}\n", hex);
+    good = good && edit_write_text(dir, "tombac.json", text, n, "w") &&
+           edit_write_text(dir, "tombac.json", tail, (size_t)k, "a");
     free(text);
     return good;
 }

@@ -204,7 +204,7 @@ static bool write_summary(const edit *e, const char *extra)
     tmb_json_set(files, "model.safetensors", file);
     if (extra) tmb_json_set(files, extra, tmb_json_copy(file));
     tmb_json_set(all, "files", files);
-    good = good && edit_write_json(scratch, "tombac.json", all);
+    good = good && edit_write_summary(scratch, all);
     tmb_json_free(all);
     return good;
 }
@@ -219,6 +219,31 @@ static void expect(const char *word, const char *what, bool prepared)
     tmb_verify_report_close(r);
 }
 
+/* tombac.json itself, one byte after the other: what it no longer vouches for must not pass. */
+static void test_summary(const edit *e)
+{
+    char path[512], *text = NULL;
+    size_t n = 0, found = 0;
+    tmb_err err = {0};
+    bool good = write_summary(e, NULL);
+    snprintf(path, sizeof path, "%s/tombac.json", scratch);
+    good = good && !tmb_file_load(&text, &n, AT_FDCWD, path, 1 << 20, &err);
+    for (size_t i = 0; good && i < n; i++) {
+        text[i] ^= 1;
+        good = edit_write_text(scratch, "tombac.json", text, n, "w");
+        tmb_verify_report *r = verify(scratch, NULL, 1);
+        found += !r || finding(r, "file-changed") != NULL; /* no JSON any more: refused whole */
+        tmb_verify_report_close(r);
+        text[i] ^= 1;
+    }
+    ok(good && found == n, "checksums: each of the %zu bytes of tombac.json guards itself", n);
+    free(text);
+    good = edit_write_text(scratch, "tombac.json", "{\"files\": {}}", 13, "w");
+    tmb_verify_report *r = good ? verify(scratch, NULL, 1) : NULL;
+    ok(finding(r, "file-changed") != NULL, "checksums: a list of no files is no pass");
+    tmb_verify_report_close(r);
+}
+
 static void test_checksums(const char *base)
 {
     static edit e;
@@ -226,6 +251,8 @@ static void test_checksums(const char *base)
     expect("", "a file as it was written passes", good && write_summary(&e, NULL));
     expect("file-missing", "a listed file is gone", good && write_summary(&e, "gone.json"));
     expect("file-missing", "a name with a path", good && write_summary(&e, "../model.safetensors"));
+    good = good && write_summary(&e, NULL);
+    if (good) test_summary(&e);
     good = good && write_summary(&e, NULL);
     edit_find(&e, "model.norm.weight")->data[0] ^= 1;
     expect("file-changed", "one bit differs", good && edit_write(&e, scratch));

@@ -175,13 +175,22 @@ static void write_summary(const tmb_plan *plan, const char (*sha256)[TMB_SHA256_
              plan->files[i].header_bytes + plan->files[i].data_bytes, sha256 ? sha256[n] : NULL);
     for (uint32_t i = 0; i + 1 < plan->n_others; i++, n++)
         file(t, n == 0, plan->others[i].name, plan->others[i].bytes, sha256 ? sha256[n] : NULL);
-    tmb_text_puts(t, "\n  }\n}\n");
+    tmb_text_puts(t, "\n  },\n");
+}
+
+/* The last member: the SHA-256 of every byte before it. */
+static void seal(tmb_text *t, const char *sha256)
+{
+    static const char unknown[TMB_SHA256_HEX] =
+        "0000000000000000000000000000000000000000000000000000000000000000";
+    tmb_text_printf(t, "  \"sha256\": \"%s\"\n}\n", sha256 ? sha256 : unknown);
 }
 
 uint64_t tmb_summary_bytes(const tmb_plan *plan)
 {
     tmb_text t = {.measure = true};
     write_summary(plan, NULL, NULL, &t);
+    seal(&t, NULL);
     return t.n;
 }
 
@@ -189,6 +198,13 @@ tmb_status tmb_summary_text(const tmb_plan *plan, const char (*sha256)[TMB_SHA25
                             const tmb_group_error *errors, char **text, size_t *n, tmb_err *err)
 {
     tmb_text t = {0};
+    char own[TMB_SHA256_HEX] = "";
     write_summary(plan, sha256, errors, &t);
+    tmb_status status = t.failed ? TMB_OK : tmb_sha256(t.data, t.n, own, err);
+    if (status) {
+        tmb_text_free(&t);
+        return status;
+    }
+    seal(&t, own);
     return tmb_text_take(&t, text, n, TMB_SUMMARY_NAME, err);
 }

@@ -1,10 +1,11 @@
-/* files.c - the checksums of tombac.json against the folder.  The file is as hostile as any: its
- * names must be plain base names. */
+/* files.c - the checksums of tombac.json against the folder, and of tombac.json against itself. The
+ * file is as hostile as any: its names must be plain base names, and are opened as strangers'. */
 #include "config.h"
 #include "moe/io/files.h"
 #include "moe/verify/verify_internal.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -36,17 +37,15 @@ static tmb_status check_file(const tmb_verifier *v, tmb_known_file *f, tmb_err *
     f->state = FILE_BAD_NAME;
     if (!plain_name(f->name)) return TMB_OK;
     f->state = FILE_GONE;
-    int fd = openat(v->ckpt->dirfd, f->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return TMB_OK;
     struct stat st;
+    int fd;
+    if (tmb_file_open(&fd, &st, v->ckpt->dirfd, f->name, f->name, NULL)) return TMB_OK;
     char hex[TMB_SHA256_HEX];
     tmb_status status = TMB_OK;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
-        f->state = FILE_SIZE;
-        if (st.st_size == f->bytes) {
-            status = tmb_sha256_file(fd, f->name, hex, err);
-            f->state = !status && f->sha256 && strcmp(hex, f->sha256) == 0 ? FILE_SAME : FILE_BYTES;
-        }
+    f->state = FILE_SIZE;
+    if (st.st_size == f->bytes) {
+        status = tmb_sha256_file(fd, f->name, hex, err);
+        f->state = !status && f->sha256 && strcmp(hex, f->sha256) == 0 ? FILE_SAME : FILE_BYTES;
     }
     close(fd);
     return status;
@@ -118,8 +117,10 @@ static tmb_status check_all(tmb_verifier *v, const tmb_json *files, tmb_err *err
     tmb_nameset_sort(&known);
     tmb_loop loop = {.v = v, .n = (uint32_t)n, .ctx = list};
     status = tmb_loop_run(&loop, check_some, err);
-    tmb_ran(v, TMB_CHECK_FILE_CHANGED);
     tmb_ran(v, TMB_CHECK_FILE_MISSING);
+    if (!n)
+        tmb_find(v, TMB_CHECK_FILE_CHANGED, TMB_ERROR, 8, summary_name,
+                 "it lists no files: it was damaged or tampered with; quantize again");
     for (size_t i = 0; i < n; i++)
         report_file(v, &list[i]);
     report_unknown(v, &known);
@@ -128,13 +129,51 @@ static tmb_status check_all(tmb_verifier *v, const tmb_json *files, tmb_err *err
     return status;
 }
 
-tmb_status tmb_check_files(tmb_verifier *v, tmb_err *err)
+/* Its last member is the SHA-256 of every byte before that member, so that damage to the list is
+ * no damage to what it lists. */
+static tmb_status check_itself(tmb_verifier *v, const char *text, size_t n, tmb_err *err)
+{
+    static const char key[] = "  \"sha256\": \"", end[] = "\"\n}\n";
+    enum { KEY = sizeof key - 1, END = sizeof end - 1, TAIL = KEY + TMB_SHA256_HEX - 1 + END };
+    char hex[TMB_SHA256_HEX];
+    const char *tail = n >= TAIL ? text + n - TAIL : NULL;
+    bool same = tail && memcmp(tail, key, KEY) == 0 && memcmp(text + n - END, end, END) == 0;
+    tmb_ran(v, TMB_CHECK_FILE_CHANGED);
+    if (same) {
+        TRY(tmb_sha256(text, n - TAIL, hex, err));
+        same = memcmp(tail + KEY, hex, TMB_SHA256_HEX - 1) == 0;
+    }
+    if (!same)
+        tmb_find(v, TMB_CHECK_FILE_CHANGED, TMB_ERROR, 9, summary_name,
+                 "its own SHA-256 differs: it was damaged or changed since it was written; copy it "
+                 "again");
+    return TMB_OK;
+}
+
+tmb_status tmb_check_summary(tmb_verifier *v, const char *text, size_t n, tmb_err *err)
 {
     tmb_json *summary = NULL;
-    if (!v->options->checksums || faccessat(v->ckpt->dirfd, summary_name, F_OK, 0) != 0)
-        return TMB_OK;
-    TRY(tmb_json_load(&summary, v->ckpt->dirfd, summary_name, SUMMARY_MAX, false, err));
-    tmb_status status = check_all(v, tmb_json_get(summary, "files"), err);
+    TRY(tmb_json_parse(&summary, text, n, summary_name, false, err));
+    tmb_status status = check_itself(v, text, n, err);
+    if (!status) status = check_all(v, tmb_json_get(summary, "files"), err);
     tmb_json_free(summary);
+    return status;
+}
+
+tmb_status tmb_check_files(tmb_verifier *v, tmb_err *err)
+{
+    char *text = NULL;
+    size_t n;
+    if (!v->options->checksums ||
+        faccessat(v->ckpt->dirfd, summary_name, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (v->config.quant || v->config.hf)
+            tmb_find(v, TMB_CHECK_NO_CHECKSUMS, TMB_NOTE, 0, v->ckpt->path,
+                     "bytes were compared with no checksum: a changed value that is still finite "
+                     "and in range stays unseen; compare with the source: --against CKPT");
+        return TMB_OK;
+    }
+    TRY(tmb_file_load(&text, &n, v->ckpt->dirfd, summary_name, SUMMARY_MAX, err));
+    tmb_status status = tmb_check_summary(v, text, n, err);
+    free(text);
     return status;
 }

@@ -74,6 +74,7 @@
     X(FILE_CHANGED, "file-changed")                                                                \
     X(FILE_MISSING, "file-missing")                                                                \
     X(FILE_UNKNOWN, "file-unknown")                                                                \
+    X(NO_CHECKSUMS, "no-checksums")                                                                \
     X(SOURCE_MISSING, "source-missing")                                                            \
     X(SOURCE_NEW, "source-new")                                                                    \
     X(SOURCE_SHAPE, "source-shape")                                                                \
@@ -349,5 +350,7 @@ void tmb_count_worst(tmb_verifier *v, const tmb_sums *sums);
 /* Fills the groups in any case. */
 tmb_status tmb_compare_source(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
 tmb_status tmb_check_files(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
+/* text [n] of tombac.json */
+tmb_status tmb_check_summary(tmb_verifier *v, const char *text, size_t n, tmb_err *err) TMB_CHECKED;
 
 #endif

@@ -30,6 +30,28 @@ AC_DEFUN([TMB_SANITIZE], [
   ])
   AC_SUBST([TMB_SANFLAGS])
 ])
+# --enable-fuzz: the library is built with the coverage feedback of libFuzzer and with sanitizers, and
+# the targets tests/fuzz_* are linked with its main program instead of ours.
+AC_DEFUN([TMB_FUZZ], [
+  AC_ARG_ENABLE([fuzz],
+    [AS_HELP_STRING([--enable-fuzz], [build the fuzz targets for libFuzzer; needs clang @<:@no@:>@])],
+    [], [enable_fuzz=no])
+  FUZZ_ENGINE=
+  AS_IF([test "x$enable_fuzz" = xyes], [
+    TMB_SANFLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+    tmb_engine=`$CC -print-file-name=libclang_rt.fuzzer-$host_cpu.a 2>/dev/null`
+    tmb_save_CFLAGS=$CFLAGS tmb_save_LIBS=$LIBS
+    CFLAGS="$CFLAGS $TMB_SANFLAGS" LIBS="$tmb_engine -lstdc++ $LIBS"
+    AC_LINK_IFELSE([AC_LANG_SOURCE([
+      int LLVMFuzzerTestOneInput(const unsigned char *data, __SIZE_TYPE__ size)
+      { return size && *data == 255; }])],
+      [FUZZ_ENGINE="$tmb_engine -lstdc++"],
+      [AC_MSG_ERROR([--enable-fuzz needs clang with libFuzzer: ./configure CC=clang --enable-fuzz])])
+    CFLAGS=$tmb_save_CFLAGS LIBS=$tmb_save_LIBS
+  ])
+  AC_SUBST([FUZZ_ENGINE])
+  AM_CONDITIONAL([FUZZ], [test "x$enable_fuzz" = xyes])
+])
 AC_DEFUN([TMB_COVERAGE], [
   AC_ARG_ENABLE([coverage], [AS_HELP_STRING([--enable-coverage], [build for 'make coverage' @<:@no@:>@])],
     [], [enable_coverage=no])

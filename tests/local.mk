@@ -1,9 +1,6 @@
 # A test is one word here: a program tests/test_x (its source is tests/test_x.c, linked with the
 # library), or a script tests/x.test.  Both print TAP.
 check_PROGRAMS +=           \
-	tests/fuzz_header         \
-	tests/fuzz_index          \
-	tests/fuzz_json           \
 	tests/test_assign         \
 	tests/test_bad_recipes    \
 	tests/test_base           \
@@ -54,10 +51,33 @@ EXTRA_PROGRAMS =            \
 	tests/make_sparse
 CLEANFILES += $(EXTRA_PROGRAMS)
 
-EXTRA_DIST += tests/data/fuzz
-tests_fuzz_header_SOURCES = tests/fuzz_header.c tests/fuzz.h tests/fuzz_main.c
-tests_fuzz_index_SOURCES = tests/fuzz_index.c tests/fuzz.h tests/fuzz_main.c
-tests_fuzz_json_SOURCES = tests/fuzz_json.c tests/fuzz.h tests/fuzz_main.c
+# A fuzz target is one word here and one file, tests/fuzz_x.c.  In make check each runs over its
+# corpus tests/data/fuzz/x; configured with --enable-fuzz, it is a libFuzzer program, which
+# tools/fuzz.sh runs.
+fuzz_targets =              \
+	tests/fuzz_args         \
+	tests/fuzz_header       \
+	tests/fuzz_index        \
+	tests/fuzz_journal      \
+	tests/fuzz_json         \
+	tests/fuzz_match        \
+	tests/fuzz_model        \
+	tests/fuzz_recipe       \
+	tests/fuzz_size         \
+	tests/fuzz_summary      \
+	tests/fuzz_verify
+if FUZZ
+noinst_PROGRAMS += $(fuzz_targets)
+fuzz_main = $(FUZZ_ENGINE)
+else
+check_PROGRAMS += $(fuzz_targets)
+fuzz_main = tests/libfuzzmain.a
+check_LIBRARIES = tests/libfuzzmain.a
+tests_libfuzzmain_a_SOURCES = tests/fuzz_main.c
+endif
+tests_fuzz_args_SOURCES = tests/fuzz_args.c $(front_door)
+tests_fuzz_args_CPPFLAGS = $(tombac_CPPFLAGS)
+EXTRA_DIST += tests/data/fuzz tests/fuzz.h tests/fuzz_folder.h tests/fuzz_main.c
 tests_test_malformed_SOURCES = tests/test_malformed.c \
 	tests/malformed/checkpoints/cases.h          \
 	tests/malformed/checkpoints/folder_cases.c   \
@@ -68,7 +88,7 @@ tests_test_malformed_SOURCES = tests/test_malformed.c \
 tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.h src/stop.c src/stop.h \
 	src/table.c src/table.h src/text.c src/text.h
 
-LDADD = $(tombac_libs)
+LDADD = $(fuzz_main) $(tombac_libs)
 
 TESTS = $(check_PROGRAMS) $(dist_check_SCRIPTS)
 TEST_EXTENSIONS = .test

@@ -12,7 +12,12 @@ struct tmb_arena_block {
     _Alignas(16) char data[];
 };
 
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION /* small: a sanitizer makes and marks each block   \
+                                                 */
+enum { BLOCK_BYTES = 4096 - 64 };
+#else
 enum { BLOCK_BYTES = 256 * 1024 - 64 };
+#endif
 
 void *tmb_arena_alloc(tmb_arena *arena, size_t bytes)
 {

@@ -221,18 +221,68 @@ static tmb_status open_all(tmb_checkpoint *c, const char *path, tmb_err *err)
     return sort_others(c, err);
 }
 
-tmb_status tmb_checkpoint_open(tmb_checkpoint **out, const char *path, tmb_err *err)
+static tmb_checkpoint *new_checkpoint(tmb_err *err)
 {
     tmb_checkpoint *c = calloc(1, sizeof *c);
     struct tmb_checkpoint_private *p = calloc(1, sizeof *p);
     if (!c || !p) {
         free(c);
         free(p);
-        return tmb_fail_memory(err, sizeof *c + sizeof *p, "a checkpoint");
+        (void)tmb_fail_memory(err, sizeof *c + sizeof *p, "a checkpoint");
+        return NULL;
     }
     c->priv = p;
     c->dirfd = -1;
+    return c;
+}
+
+tmb_status tmb_checkpoint_open(tmb_checkpoint **out, const char *path, tmb_err *err)
+{
+    tmb_checkpoint *c = new_checkpoint(err);
+    if (!c) return TMB_ESYSTEM;
     tmb_status status = open_all(c, path, err);
+    if (status) {
+        tmb_checkpoint_close(c);
+        return status;
+    }
+    *out = c;
+    return TMB_OK;
+}
+
+static tmb_status take_header(tmb_checkpoint *c, char *text, size_t n, uint64_t data_bytes,
+                              tmb_err *err)
+{
+    struct tmb_checkpoint_private *p = c->priv;
+    c->path = "memory";
+    c->shards = tmb_arena_alloc(&p->arena, sizeof *c->shards);
+    p->shard_names = tmb_arena_alloc(&p->arena, sizeof *p->shard_names);
+    if (!c->shards || !p->shard_names) {
+        free(text);
+        return tmb_fail_memory(err, sizeof *c->shards, "shards");
+    }
+    c->n_shards = 1;
+    c->total_bytes = data_bytes;
+    *c->shards = (tmb_shard){.name = "model.safetensors", .fd = -1, .data_begin = 8 + n};
+    if (!tmb_add(8 + n, data_bytes, &c->shards->file_bytes)) c->shards->file_bytes = UINT64_MAX;
+    *p->shard_names = c->shards->name;
+    p->gather.files = p->shard_names;
+    TRY(tmb_header_gather(&c->shards->header, &p->gather, text, n, data_bytes, err));
+    c->tensors = c->shards->header.tensors = p->gather.tensors;
+    c->n_tensors = p->gather.n;
+    return TMB_OK;
+}
+
+tmb_status tmb_checkpoint_from_header(tmb_checkpoint **out, char *text, size_t n,
+                                      uint64_t data_bytes, tmb_json *config, tmb_err *err)
+{
+    tmb_checkpoint *c = new_checkpoint(err);
+    if (!c) {
+        free(text);
+        tmb_json_free(config);
+        return TMB_ESYSTEM;
+    }
+    c->config = config;
+    tmb_status status = take_header(c, text, n, data_bytes, err);
     if (status) {
         tmb_checkpoint_close(c);
         return status;

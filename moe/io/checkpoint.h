@@ -50,6 +50,14 @@ typedef struct tmb_checkpoint {
 tmb_status tmb_checkpoint_open(tmb_checkpoint **out, const char *path, tmb_err *err) TMB_CHECKED;
 void tmb_checkpoint_close(tmb_checkpoint *ckpt);
 
+/* A checkpoint without a folder, called "memory": one shard whose header is text [n], with a data
+ * buffer of data_bytes, and config, which may be NULL.  text (malloc'ed) and config become the
+ * checkpoint's, also on failure.  Its values cannot be read, and dirfd is -1: it is for programs
+ * that have only the names and shapes of a model. */
+tmb_status tmb_checkpoint_from_header(tmb_checkpoint **out, char *text, size_t n,
+                                      uint64_t data_bytes, tmb_json *config,
+                                      tmb_err *err) TMB_CHECKED;
+
 /* NULL when there is no tensor of that name; O(1). */
 const tmb_tensor *tmb_checkpoint_find(const tmb_checkpoint *ckpt, const char *name);
 /* The same for name [n] bytes without NUL. */

@@ -60,6 +60,7 @@ libtombac_a_SOURCES +=           \
 	moe/infer/config.h       \
 	moe/infer/forward.h      \
 	moe/infer/observe.h      \
+	moe/io/calls.h           \
 	moe/io/checkpoint.c      \
 	moe/io/checkpoint.h      \
 	moe/io/digest.c          \

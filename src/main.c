@@ -90,7 +90,7 @@ int main(int argc, char **argv)
     /* A full disk shows when buffered output is written: a truncated result is no success. */
     errno = 0;
     if ((fflush(stdout) || ferror(stdout)) && !status)
-        status = tmb_fail_errno(&err, TMB_EIO, "standard output: cannot write");
+        status = tmb_fail(&err, TMB_EIO, "standard output: cannot write: %s", strerror(errno));
     if (status && *err.message) fprintf(stderr, "tombac: %s\n", err.message);
     if (status && *tmb_stop_flag()) {
         signal(*tmb_stop_flag(), SIG_DFL);

@@ -5,6 +5,7 @@ check_PROGRAMS +=           \
 	tests/test_bad_recipes    \
 	tests/test_base           \
 	tests/test_comm           \
+	tests/test_faults         \
 	tests/test_formats        \
 	tests/test_golden         \
 	tests/test_inventory      \
@@ -37,7 +38,7 @@ dist_check_SCRIPTS +=       \
 	tests/plan.test
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
 EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_parts.h \
-	tests/loader_rules.h tests/mini_model.h tests/run_job.h tests/sparse.h tests/tap.h
+	tests/loader_rules.h tests/mini_model.h tests/faulty.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
 EXTRA_DIST += tests/comm_cases.h
@@ -88,6 +89,9 @@ tests_test_malformed_SOURCES = tests/test_malformed.c \
 tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.h src/stop.c src/stop.h \
 	src/table.c src/table.h src/text.c src/text.h
 
+# Tests that know TOMBAC_LONG=1 (make check-long): all of their cases instead of a sample.
+long_tests = tests/test_faults
+
 LDADD = $(fuzz_main) $(tombac_libs)
 
 TESTS = $(check_PROGRAMS) $(dist_check_SCRIPTS)
@@ -100,3 +104,17 @@ AM_TESTS_ENVIRONMENT = \
 	srcdir=$(abs_top_srcdir); export srcdir; \
 	builddir=$(abs_top_builddir); export builddir; \
 	ASAN_OPTIONS=protect_shadow_gap=0:detect_leaks=1; export ASAN_OPTIONS;
+
+# The whole program above a layer that lets its calls fail, records them, or kills it between two:
+# what tests/test_faults and tests/test_crash run.
+EXTRA_PROGRAMS += tests/faulty
+check_DATA = tests/faulty$(EXEEXT)
+tests_faulty_SOURCES = $(tombac_SOURCES) tests/fault_files.c tests/fault_layer.c tests/fault_layer.h \
+	tests/fault_memory.c tests/fault_trace.c
+tests_faulty_CPPFLAGS = $(tombac_CPPFLAGS) $(JANSSON_CFLAGS) $(CRYPTO_CFLAGS)
+tests_faulty_wraps = open openat __open_2 __openat_2 fopen close pread __pread_chk pwrite fsync fdatasync \
+	fallocate ftruncate renameat unlinkat rmdir mkdirat fstat fstatat faccessat fstatvfs flock readlinkat \
+	opendir fdopendir readdir malloc calloc realloc posix_memalign aligned_alloc strdup strndup \
+	open_memstream vasprintf __vasprintf_chk pthread_create
+tests_faulty_LDADD = $(tombac_libs)
+tests_faulty_LDFLAGS = $(AM_LDFLAGS) $(tests_faulty_wraps:%=-Wl,--wrap=%)

@@ -111,7 +111,9 @@ static void test_io_errors(int dir)
     setrlimit(RLIMIT_FSIZE, &limit);
     int before = count_files();
     ok(tmb_file_publish(dir, ".", "d", data, sizeof data, &err) == TMB_EIO &&
-           strcmp(err.message, "./d: cannot write: File too large") == 0 && count_files() == before,
+           strcmp(err.message, "./d: cannot write: File too large; the file system or a limit "
+                               "(ulimit -f) allows no larger file") == 0 &&
+           count_files() == before,
        "a write that fails half-way leaves nothing");
 }
 

@@ -27,16 +27,54 @@ tmb_status tmb_fail(tmb_err *err, tmb_status status, const char *format, ...)
     return status;
 }
 
+/* Some errors say themselves whose they are, wherever they show. */
+static tmb_status status_of(int number, tmb_status status)
+{
+    switch (number) {
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+        return TMB_ESYSTEM;
+    case ENOSPC:
+    case EDQUOT:
+    case EROFS:
+        return TMB_ECREATE;
+    case EIO:
+        return TMB_EIO;
+    default:
+        return status;
+    }
+}
+
+static const char *remedy_of(int number)
+{
+    switch (number) {
+    case EMFILE:
+        return "; raise the limit of open files (ulimit -n)";
+    case ENOSPC:
+    case EDQUOT:
+        return "; make room and run the same command again";
+    case EFBIG:
+        return "; the file system or a limit (ulimit -f) allows no larger file";
+    case EROFS:
+        return "; choose a folder that can be written";
+    default:
+        return "";
+    }
+}
+
 tmb_status tmb_fail_errno(tmb_err *err, tmb_status status, const char *format, ...)
 {
-    const char *cause = strerror(errno);
+    const int number = errno;
+    status = status_of(number, status);
     if (!err) return status;
     va_list ap;
     va_start(ap, format);
     write_message(err, status, format, ap);
     va_end(ap);
     size_t n = strlen(err->message);
-    snprintf(err->message + n, sizeof err->message - n, ": %s", cause);
+    snprintf(err->message + n, sizeof err->message - n, ": %s%s", strerror(number),
+             remedy_of(number));
     return status;
 }
 

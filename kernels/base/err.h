@@ -37,7 +37,10 @@ typedef struct tmb_err {
 tmb_status tmb_fail(tmb_err *err, tmb_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same with errno's text appended: "FILE: cannot open: No such file or directory". */
+/* The same with errno's text appended: "FILE: cannot open: No such file or directory".  Where the
+ * error says whose it is, the status is its own, whatever was given: a full disk, quota or
+ * read-only file system is TMB_ECREATE, EIO is TMB_EIO, too many files or too little memory is
+ * TMB_ESYSTEM; a remedy follows where there is one. */
 tmb_status tmb_fail_errno(tmb_err *err, tmb_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -11,6 +11,7 @@
 #include "moe/io/gather.h"
 #include "moe/io/index.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,15 +159,29 @@ static bool is_shard(const tmb_checkpoint *c, const char *name)
     return false;
 }
 
-/* Is `name` a file that tmb_file_open() would take?  Folders are *neither. */
-static bool is_openable(int dirfd, const char *name, bool *folder)
+typedef enum tmb_kept { KEPT_CARRIED, KEPT_UNREAD, KEPT_FOLDER } tmb_kept;
+
+/* What becomes of `name`?  One that should be carried over and cannot be opened is an error: left
+ * out without a word, it would be missed later. */
+static tmb_status sort_one(int dirfd, const char *name, tmb_kept *kept, tmb_err *err)
 {
-    struct stat stat;
+    struct stat stat, target;
+    tmb_err why;
     int fd;
-    *folder = fstatat(dirfd, name, &stat, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(stat.st_mode);
-    if (*folder || tmb_file_open(&fd, &stat, dirfd, name, name, NULL)) return false;
-    close(fd);
-    return true;
+    if (fstatat(dirfd, name, &stat, AT_SYMLINK_NOFOLLOW))
+        return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot look at it", name);
+    *kept = S_ISDIR(stat.st_mode) ? KEPT_FOLDER : KEPT_UNREAD;
+    if (*kept == KEPT_FOLDER || !tmb_is_carried(name)) return TMB_OK;
+    tmb_status status = tmb_file_open(&fd, &target, dirfd, name, name, &why);
+    if (!status) {
+        close(fd);
+        *kept = KEPT_CARRIED;
+        return TMB_OK;
+    }
+    /* no regular file, a link out of the folder, a link to nothing */
+    if (status == TMB_EDATA || (status == TMB_ENOINPUT && S_ISLNK(stat.st_mode))) return TMB_OK;
+    if (err) *err = why;
+    return status;
 }
 
 static tmb_status sort_others(tmb_checkpoint *c, tmb_err *err)
@@ -178,7 +193,7 @@ static tmb_status sort_others(tmb_checkpoint *c, tmb_err *err)
         return tmb_fail_memory(err, f->n_names * sizeof *c->other_files, "the names of a folder");
     for (size_t i = 0; i < f->n_names; i++) {
         const char *name = f->names[i];
-        bool folder;
+        tmb_kept kept;
         if (strcmp(name, "config.json") == 0 || strcmp(name, TMB_INDEX_NAME) == 0 ||
             is_shard(c, name))
             continue;
@@ -189,9 +204,10 @@ static tmb_status sort_others(tmb_checkpoint *c, tmb_err *err)
                                 " does not name; fetch the index again, "
                                 "or move the shard away",
                                 name);
-        if (is_openable(c->dirfd, name, &folder) && tmb_is_carried(name))
+        TRY(sort_one(c->dirfd, name, &kept, err));
+        if (kept == KEPT_CARRIED)
             c->other_files[c->n_other_files++] = name;
-        else if (!folder)
+        else if (kept == KEPT_UNREAD)
             c->unread_files[c->n_unread_files++] = name;
     }
     return TMB_OK;
@@ -350,9 +366,12 @@ tmb_status tmb_checkpoint_unchanged(const tmb_checkpoint *c, tmb_err *err)
     for (size_t i = 0; i < c->n_shards; i++) {
         const tmb_shard *s = &c->shards[i];
         struct stat now;
-        if (fstatat(c->dirfd, s->name, &now, 0) == 0 && now.st_dev == s->stat.st_dev &&
-            now.st_ino == s->stat.st_ino && now.st_size == s->stat.st_size &&
-            same_time(now.st_mtim, s->stat.st_mtim) && same_time(now.st_ctim, s->stat.st_ctim))
+        int rc = fstatat(c->dirfd, s->name, &now, 0);
+        if (rc && errno != ENOENT)
+            return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot look at it again", c->path, s->name);
+        if (!rc && now.st_dev == s->stat.st_dev && now.st_ino == s->stat.st_ino &&
+            now.st_size == s->stat.st_size && same_time(now.st_mtim, s->stat.st_mtim) &&
+            same_time(now.st_ctim, s->stat.st_ctim))
             continue;
         return tmb_fail(
             err, TMB_EDATA,

@@ -14,7 +14,8 @@ static tmb_status finish(EVP_MD_CTX *ctx, char out[TMB_SHA256_HEX], tmb_err *err
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
     if (EVP_DigestFinal_ex(ctx, digest, &n) != 1 || n != SHA256_BYTES)
-        return tmb_fail(err, TMB_ESYSTEM, "libcrypto cannot compute SHA-256");
+        return tmb_fail(err, TMB_ESYSTEM,
+                        "libcrypto cannot compute SHA-256; it may be out of memory");
     for (unsigned i = 0; i < n; i++) {
         out[2 * i] = hex[digest[i] >> 4];
         out[2 * i + 1] = hex[digest[i] & 15];
@@ -36,7 +37,8 @@ tmb_status tmb_sha256(const void *data, size_t n, char out[TMB_SHA256_HEX], tmb_
     EVP_MD_CTX *ctx = start();
     if (!ctx || EVP_DigestUpdate(ctx, data, n) != 1) {
         EVP_MD_CTX_free(ctx);
-        return tmb_fail(err, TMB_ESYSTEM, "libcrypto cannot compute SHA-256");
+        return tmb_fail(err, TMB_ESYSTEM,
+                        "libcrypto cannot compute SHA-256; it may be out of memory");
     }
     tmb_status status = finish(ctx, out, err);
     EVP_MD_CTX_free(ctx);
@@ -56,7 +58,8 @@ tmb_status tmb_sha256_file(int fd, const char *path, char out[TMB_SHA256_HEX], t
         size_t n = size - at < CHUNK_BYTES ? (size_t)(size - at) : CHUNK_BYTES;
         status = tmb_file_pread(fd, buf, n, at, path, err);
         if (!status && EVP_DigestUpdate(ctx, buf, n) != 1)
-            status = tmb_fail(err, TMB_ESYSTEM, "libcrypto cannot compute SHA-256");
+            status = tmb_fail(err, TMB_ESYSTEM,
+                              "libcrypto cannot compute SHA-256; it may be out of memory");
         at += n;
     }
     if (!status) status = finish(ctx, out, err);

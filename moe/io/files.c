@@ -4,6 +4,7 @@
 #include "moe/io/files.h"
 
 #include "kernels/base/mem.h"
+#include "moe/io/calls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,11 +74,24 @@ tmb_status tmb_file_pwrite(int fd, const void *data, size_t n, uint64_t offset, 
 
 static tmb_status open_path(int *fd, struct stat *stat, const char *path, tmb_err *err)
 {
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    *fd = tmb_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
     if (*fd < 0) return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot open", path);
-    if (fstat(*fd, stat) == 0 && S_ISREG(stat->st_mode)) return TMB_OK;
-    close(*fd);
-    return tmb_fail(err, TMB_ENOINPUT, "%s: is no regular file", path);
+    tmb_status status = TMB_OK;
+    if (fstat(*fd, stat))
+        status = tmb_fail_errno(err, TMB_EIO, "%s: cannot stat", path);
+    else if (!S_ISREG(stat->st_mode))
+        status = tmb_fail(err, TMB_ENOINPUT, "%s: is no regular file", path);
+    if (status) close(*fd);
+    return status;
+}
+
+tmb_status tmb_file_exists(bool *there, int dirfd, const char *name, tmb_err *err)
+{
+    *there = false;
+    if (dirfd == -1) return TMB_OK;
+    *there = faccessat(dirfd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    if (*there || errno == ENOENT) return TMB_OK;
+    return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot look at it", name);
 }
 
 tmb_status tmb_file_load(char **out, size_t *n, int dirfd, const char *path, size_t max_bytes,
@@ -132,7 +146,8 @@ static tmb_status draft_open(draft *d, int dirfd, const char *folder, const char
         return tmb_fail(err, TMB_ECREATE, "%s/%s: the name is too long", folder, name);
     /* What a killed run left under this name is overwritten, so nothing piles up. */
     unlinkat(dirfd, d->temporary, 0);
-    d->fd = openat(dirfd, d->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    d->fd =
+        tmb_openat(dirfd, d->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (d->fd < 0) return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create", d->path);
     return TMB_OK;
 }
@@ -140,17 +155,17 @@ static tmb_status draft_open(draft *d, int dirfd, const char *folder, const char
 /* Flush and rename when status is TMB_OK, else remove; returns what came of it. */
 static tmb_status draft_close(draft *d, tmb_status status, tmb_err *err)
 {
-    if (!status && fsync(d->fd) != 0) status = fail_write(err, "cannot flush to the disk", d->path);
-    if (close(d->fd) != 0 && !status) status = fail_write(err, "cannot close", d->path);
+    if (!status && tmb_fsync(d->fd) != 0)
+        status = fail_write(err, "cannot flush to the disk", d->path);
+    if (tmb_close(d->fd) != 0 && !status) status = fail_write(err, "cannot close", d->path);
     if (!status && renameat(d->dirfd, d->temporary, d->dirfd, d->name) != 0)
         status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot rename into place", d->path);
     if (status) {
         unlinkat(d->dirfd, d->temporary, 0);
         return status;
     }
-    int folder = openat(d->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    /* Some network file systems have nothing to flush here and say EINVAL. */
-    if (folder < 0 || (fsync(folder) != 0 && errno != EINVAL))
+    int folder = tmb_openat(d->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (folder < 0 || tmb_fsync_folder(folder))
         status = tmb_fail_errno(err, TMB_EIO, "%s: cannot flush its folder to the disk", d->path);
     if (folder >= 0) close(folder);
     return status;

@@ -16,6 +16,10 @@
 tmb_status tmb_file_open(int *fd, struct stat *stat, int dirfd, const char *name, const char *shown,
                          tmb_err *err) TMB_CHECKED;
 
+/* Is there anything of that name, a link too, in the folder dirfd?  (-1, a checkpoint in
+ * memory, holds nothing.)  An error when the system cannot tell. */
+tmb_status tmb_file_exists(bool *there, int dirfd, const char *name, tmb_err *err) TMB_CHECKED;
+
 /* A whole regular file of at most max_bytes, NUL-terminated past its end, malloc'ed, the caller's.
  * path is relative to the working directory when dirfd is AT_FDCWD, and its links are followed;
  * else it is a base name in the folder dirfd, opened as tmb_file_open() does. */

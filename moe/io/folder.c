@@ -2,6 +2,7 @@
 #include "config.h"
 #include "moe/io/folder.h"
 
+#include "moe/io/calls.h"
 #include "moe/io/index.h"
 
 #include <ctype.h>
@@ -57,7 +58,7 @@ static tmb_status list(tmb_folder *f, tmb_arena *arena, tmb_err *err)
 {
     size_t room = 0, n = 0;
     const char **names = NULL;
-    int fd = openat(f->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = tmb_openat(f->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     tmb_status status = TMB_OK;
     if (!dir) {
@@ -98,7 +99,8 @@ tmb_status tmb_folder_open(tmb_folder *out, const char *path, tmb_arena *arena, 
         n--;
     *out = (tmb_folder){.dirfd = -1, .path = tmb_arena_text(arena, path, n)};
     if (!out->path) return tmb_fail_memory(err, n, "a path");
-    out->dirfd = open(out->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK);
+    out->dirfd =
+        tmb_openat(AT_FDCWD, out->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK, 0);
     if (out->dirfd < 0) return fail_open(out->path, err);
     return list(out, arena, err);
 }

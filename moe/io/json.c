@@ -62,6 +62,16 @@ tmb_status tmb_json_parse(tmb_json **out, const char *text, size_t n, const char
     if (quoted) flags |= JSON_ALLOW_NUL;
     json_error_t e;
     json_t *json = json_loadb(quoted ? quoted : text, n, flags, &e);
+    if (!json) {
+        /* Short of memory, jansson may blame the text, or no line at all.  The text is to blame
+         * when it is found wrong in the same way again. */
+        const json_error_t first = e;
+        json = json_loadb(quoted ? quoted : text, n, flags, &e);
+        if (!json && (e.line < 1 || e.position != first.position || strcmp(e.text, first.text))) {
+            free(quoted);
+            return tmb_fail_memory(err, n, name);
+        }
+    }
     free(quoted);
     if (!json) return fail_parse(err, name, &e);
     *out = json;

@@ -3,6 +3,7 @@
  * Every step is an openat() that follows no link, so nothing can be swapped in between a check
  * and its use; O_NONBLOCK keeps a FIFO from hanging us before fstat() has seen it. */
 #include "config.h"
+#include "moe/io/calls.h"
 #include "moe/io/files.h"
 
 #include <errno.h>
@@ -36,16 +37,16 @@ static int open_linked(int dirfd, const char *name)
     ssize_t n = readlinkat(dirfd, name, target, sizeof target - 1);
     if (n < 0) return -1;
     target[n] = 0;
-    if (is_base_name(target)) return openat(dirfd, target, FLAGS);
+    if (is_base_name(target)) return tmb_openat(dirfd, target, FLAGS, 0);
     const char *blob = target + sizeof blobs;
     if (strncmp(target, blobs, sizeof blobs - 1) != 0 || target[sizeof blobs - 1] != '/' ||
         !is_base_name(blob) || !in_snapshots(dirfd)) {
         errno = ELOOP;
         return -1;
     }
-    int cache = openat(dirfd, blobs, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    int cache = tmb_openat(dirfd, blobs, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0);
     if (cache < 0) return -1;
-    int fd = openat(cache, blob, FLAGS);
+    int fd = tmb_openat(cache, blob, FLAGS, 0);
     int kept = errno;
     close(cache);
     errno = kept;
@@ -67,7 +68,7 @@ tmb_status tmb_file_open(int *out, struct stat *stat, int dirfd, const char *nam
 {
     if (!is_base_name(name)) return tmb_fail(err, TMB_EINTERNAL, "%s: no plain file name", shown);
     bool linked = false;
-    int fd = openat(dirfd, name, FLAGS);
+    int fd = tmb_openat(dirfd, name, FLAGS, 0);
     if (fd < 0 && errno == ELOOP) {
         linked = true;
         fd = open_linked(dirfd, name);

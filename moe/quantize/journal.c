@@ -1,6 +1,7 @@
 #include "config.h"
 #include "moe/quantize/journal.h"
 
+#include "moe/io/calls.h"
 #include "moe/quantize/text.h"
 
 #include <ctype.h>
@@ -112,7 +113,7 @@ tmb_status tmb_journal_add(tmb_journal *j, const char *text, tmb_err *err)
     tmb_status status = tmb_file_pwrite(j->fd, line, n, j->end, j->path, err);
     free(line);
     if (status) return status;
-    if (fdatasync(j->fd))
+    if (tmb_fdatasync(j->fd))
         return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush to the disk", j->path);
     j->end += n;
     memcpy(j->check, check, sizeof check);
@@ -121,7 +122,7 @@ tmb_status tmb_journal_add(tmb_journal *j, const char *text, tmb_err *err)
 
 tmb_status tmb_journal_begin(tmb_journal *j, const char *identity, tmb_err *err)
 {
-    if (ftruncate(j->fd, 0)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot empty", j->path);
+    if (tmb_ftruncate(j->fd, 0)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot empty", j->path);
     j->end = 0;
     j->check[0] = '\0';
     return tmb_journal_add(j, identity, err);
@@ -251,7 +252,8 @@ static tmb_status read_lines(tmb_journal *j, const tmb_plan *plan, const char *i
 static tmb_status load(int fd, const char *path, char **out, size_t *n, tmb_err *err)
 {
     struct stat st;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size < 0 || st.st_size > TMB_JOURNAL_MAX)
+    if (fstat(fd, &st)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot stat", path);
+    if (!S_ISREG(st.st_mode) || st.st_size < 0 || st.st_size > TMB_JOURNAL_MAX)
         return tmb_fail(err, TMB_EDATA,
                         "%s: not a journal of ours; remove it or choose another folder", path);
     *n = (size_t)st.st_size;
@@ -279,7 +281,7 @@ tmb_status tmb_journal_open(tmb_journal *j, int fd, const char *folder, const tm
     if (!status) status = read_lines(j, plan, identity, text, n, err);
     j->damaged = !status && n && !j->identity;
     /* what is not believed is cut off, so that new records follow believed ones */
-    if (!status && j->ours && j->end < n && ftruncate(fd, (off_t)j->end))
+    if (!status && j->ours && j->end < n && tmb_ftruncate(fd, (off_t)j->end))
         status = tmb_fail_errno(err, TMB_EIO, "%s: cannot shorten", j->path);
     free(text);
     return status;

@@ -1,12 +1,14 @@
 #include "config.h"
 #include "moe/quantize/output.h"
 
+#include "moe/io/calls.h"
 #include "moe/quantize/shard_writer.h"
 #include "moe/quantize/summary.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,28 +24,35 @@ static bool same_file(const struct stat *a, const struct stat *b)
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
+/* A link is never followed: what is made is where it was asked for. */
+enum { FOLDER = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC };
+
 /* Whether fd's folder, or one above it, is the source. */
 static tmb_status refuse_source(const tmb_output *o, int fd, tmb_err *err)
 {
-    struct stat source, here, above;
+    struct stat source, here = {0}, above = {0};
     const char *path = o->plan->job.model->ckpt->path;
     tmb_status status = TMB_OK;
     if (fstat(o->plan->job.model->ckpt->dirfd, &source))
         return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot look at it", path);
-    int at = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    while (!status && at >= 0 && fstat(at, &here) == 0) {
-        if (same_file(&here, &source)) {
+    int at = tmb_openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    bool top = false, good = at >= 0 && fstat(at, &here) == 0;
+    while (good && !top && !status) {
+        if (same_file(&here, &source))
             status =
                 tmb_fail(err, TMB_ECREATE,
                          "%s: is the source %s itself or lies inside it; choose another folder",
                          o->folder, path);
-            break;
-        }
-        int up = openat(at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int up = tmb_openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
         close(at);
         at = up;
-        if (up < 0 || fstat(up, &above) || same_file(&above, &here)) break;
+        good = up >= 0 && fstat(up, &above) == 0;
+        top = good && same_file(&above, &here);
+        here = above;
     }
+    if (!good && !status)
+        status =
+            tmb_fail_errno(err, TMB_ECREATE, "%s: cannot look at the folders above it", o->folder);
     if (at >= 0) close(at);
     return status;
 }
@@ -57,7 +66,7 @@ static tmb_status make_folder(tmb_output *o, tmb_err *err)
                                       : strdup(".");
     if (!parent) return tmb_fail_memory(err, strlen(o->folder), "a path");
     tmb_status status = TMB_OK;
-    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = tmb_openat(AT_FDCWD, parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
         status = tmb_fail_errno(err, TMB_ECREATE,
                                 "%s: the folder for %s cannot be opened; create it "
@@ -68,20 +77,42 @@ static tmb_status make_folder(tmb_output *o, tmb_err *err)
         status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create the folder", o->folder);
     if (!status) {
         o->created = true;
-        o->dirfd = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        o->dirfd = tmb_openat(fd, name, FOLDER, 0);
         if (o->dirfd < 0)
             status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot open the new folder", o->folder);
-        (void)fsync(fd);
+        else if (tmb_fsync_folder(fd))
+            status = tmb_fail_errno(err, TMB_EIO, "%s: cannot flush the folder for %s to the disk",
+                                    parent, name);
     }
     if (fd >= 0) close(fd);
     free(parent);
     return status;
 }
 
+/* The folder cannot be opened: because it is a link?  errno stays as it was. */
+static tmb_status refuse_link(const tmb_output *o, tmb_err *err)
+{
+    const int why = errno;
+    char target[PATH_MAX];
+    tmb_status status = TMB_OK;
+    ssize_t n = readlink(o->folder, target, sizeof target);
+    int fd = n > 0 ? tmb_openat(AT_FDCWD, o->folder, O_PATH | O_DIRECTORY | O_CLOEXEC, 0) : -1;
+    if (fd >= 0) status = refuse_source(o, fd, err);
+    if (fd >= 0) close(fd);
+    if (n > 0 && !status)
+        status = tmb_fail(err, TMB_ECREATE,
+                          "%s: is a symbolic link to %.*s, which is not followed; give the folder "
+                          "itself",
+                          o->folder, (int)n, target);
+    errno = why;
+    return status;
+}
+
 static tmb_status open_folder(tmb_output *o, tmb_err *err)
 {
-    o->dirfd = open(o->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    o->dirfd = tmb_openat(AT_FDCWD, o->folder, FOLDER, 0);
     if (o->dirfd < 0 && errno == ENOENT) return make_folder(o, err);
+    if (o->dirfd < 0 && (errno == ENOTDIR || errno == ELOOP)) TRY(refuse_link(o, err));
     if (o->dirfd < 0 && errno == ENOTDIR)
         return tmb_fail(err, TMB_ECREATE,
                         "%s: is a file, and the output is a folder; choose another "
@@ -116,17 +147,18 @@ static bool left_behind(const tmb_output *o, const char *name)
 static tmb_status
 each_name(tmb_output *o, tmb_status (*visit)(tmb_output *, const char *, tmb_err *), tmb_err *err)
 {
-    int fd = openat(o->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = tmb_openat(o->dirfd, ".", FOLDER, 0);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     if (!dir) {
         if (fd >= 0) close(fd);
         return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot list", o->folder);
     }
     tmb_status status = TMB_OK;
-    for (struct dirent *e; !status && (e = readdir(dir));)
+    for (struct dirent *e; !status && (errno = 0, e = readdir(dir));)
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
             strcmp(e->d_name, TMB_JOURNAL_NAME) != 0)
             status = visit(o, e->d_name, err);
+    if (!status && errno) status = tmb_fail_errno(err, TMB_EIO, "%s: cannot list", o->folder);
     closedir(dir);
     return status;
 }
@@ -152,8 +184,9 @@ static tmb_status refuse_any(tmb_output *o, const char *name, tmb_err *err)
 static tmb_status tidy(tmb_output *o, const char *name, tmb_err *err)
 {
     struct stat st;
-    if (fstatat(o->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
-        return foreign(o, name, err);
+    if (fstatat(o->dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
+        return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot look at it", o->folder, name);
+    if (!S_ISREG(st.st_mode)) return foreign(o, name, err);
     if (strncmp(name, TMB_TEMPORARY, sizeof TMB_TEMPORARY - 1) == 0) {
         if (unlinkat(o->dirfd, name, 0))
             return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot remove", o->folder, name);
@@ -183,11 +216,13 @@ static tmb_status lock(tmb_output *o, tmb_err *err)
 {
     for (;;) {
         struct stat held, named;
-        o->lockfd = openat(o->dirfd, TMB_JOURNAL_NAME,
-                           O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+        o->lockfd =
+            tmb_openat(o->dirfd, TMB_JOURNAL_NAME,
+                       O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
         if (o->lockfd < 0)
-            return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot write in this folder", o->folder);
-        if (flock(o->lockfd, LOCK_EX | LOCK_NB)) {
+            return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot write its %s", o->folder,
+                                  TMB_JOURNAL_NAME);
+        if (tmb_flock(o->lockfd, LOCK_EX | LOCK_NB)) {
             if (errno != EWOULDBLOCK)
                 return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot lock", o->folder,
                                       TMB_JOURNAL_NAME);
@@ -196,10 +231,12 @@ static tmb_status lock(tmb_output *o, tmb_err *err)
                             o->folder, tmb_journal_pid(o->lockfd));
         }
         /* the one before may have finished, and removed this very journal, meanwhile */
-        if (fstat(o->lockfd, &held) == 0 &&
-            fstatat(o->dirfd, TMB_JOURNAL_NAME, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-            same_file(&held, &named))
-            return TMB_OK;
+        int rc = fstat(o->lockfd, &held);
+        if (!rc) rc = fstatat(o->dirfd, TMB_JOURNAL_NAME, &named, AT_SYMLINK_NOFOLLOW);
+        if (rc && errno != ENOENT)
+            return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot look at it", o->folder,
+                                  TMB_JOURNAL_NAME);
+        if (!rc && same_file(&held, &named)) return TMB_OK;
         close(o->lockfd);
         o->lockfd = -1;
     }
@@ -214,6 +251,16 @@ static tmb_status anything(tmb_output *o, const char *name, tmb_err *err)
     return TMB_EINTERNAL;
 }
 
+/* The journal's name is on the disk before any other: without it what a power loss leaves would be
+ * somebody else's. */
+static tmb_status begin(tmb_output *o, const char *identity, tmb_err *err)
+{
+    TRY(tmb_journal_begin(&o->journal, identity, err));
+    if (tmb_fsync_folder(o->dirfd))
+        return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush this folder to the disk", o->folder);
+    return TMB_OK;
+}
+
 static tmb_status take_over(tmb_output *o, const char *identity, bool restart, tmb_err *err)
 {
     tmb_journal *j = &o->journal;
@@ -221,14 +268,14 @@ static tmb_status take_over(tmb_output *o, const char *identity, bool restart, t
     bool torn = j->damaged && each_name(o, anything, NULL) == TMB_OK;
     if (!j->identity && (!j->damaged || torn)) { /* new, or stopped in its first line */
         TRY(each_name(o, refuse_any, err));
-        return tmb_journal_begin(j, identity, err);
+        return begin(o, identity, err);
     }
     if (restart) {
         TRY(each_name(o, refuse_unknown, err));
         TRY(each_name(o, discard, err));
         for (uint32_t i = 0; i < o->plan->n_files; i++)
             j->have[i] = false;
-        return tmb_journal_begin(j, identity, err);
+        return begin(o, identity, err);
     }
     if (j->damaged)
         return tmb_fail(err, TMB_EDATA, "%s/%s: is damaged; --restart discards the unfinished run",
@@ -256,7 +303,9 @@ tmb_status tmb_output_open(tmb_output *o, const tmb_plan *plan, const char *fold
     tmb_status status = open_folder(o, err);
     /* look before the journal is made, so that somebody's folder stays as it was */
     if (!status && faccessat(o->dirfd, TMB_JOURNAL_NAME, F_OK, AT_SYMLINK_NOFOLLOW))
-        status = each_name(o, refuse_any, err);
+        status = errno == ENOENT ? each_name(o, refuse_any, err)
+                                 : tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot look at it",
+                                                  o->folder, TMB_JOURNAL_NAME);
     if (!status) status = lock(o, err);
     if (!status) status = tmb_journal_identity(plan, &identity, err);
     if (!status) status = take_over(o, identity, restart, err);
@@ -285,8 +334,10 @@ void tmb_output_close(tmb_output *o)
 
 tmb_status tmb_output_done(tmb_output *o, tmb_err *err)
 {
-    if (unlinkat(o->dirfd, TMB_JOURNAL_NAME, 0) || fsync(o->dirfd))
+    if (unlinkat(o->dirfd, TMB_JOURNAL_NAME, 0))
         return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot remove", o->folder, TMB_JOURNAL_NAME);
+    /* All else is on the disk.  A journal that a power loss brings back finds nothing to do. */
+    (void)tmb_fsync_folder(o->dirfd);
     o->created = o->taken = false;
     return TMB_OK;
 }

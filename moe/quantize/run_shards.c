@@ -7,6 +7,7 @@
 #include "moe/quantize/run_internal.h"
 
 #include "kernels/base/team.h"
+#include "moe/io/calls.h"
 #include "moe/quantize/summary.h"
 
 #include <fcntl.h>
@@ -24,7 +25,8 @@ static bool still_there(const tmb_run *run, uint32_t f)
     const tmb_out_file *file = &run->plan->files[f];
     char sha256[TMB_SHA256_HEX];
     struct stat st;
-    int fd = openat(run->output.dirfd, file->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = tmb_openat(run->output.dirfd, file->name,
+                        O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
     if (fd < 0) return false;
     bool good = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
                 (uint64_t)st.st_size == file->header_bytes + file->data_bytes &&

@@ -1,6 +1,8 @@
 #include "config.h"
 #include "moe/quantize/shard_writer.h"
 
+#include "moe/io/calls.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,13 +20,10 @@ static tmb_status reserve(const tmb_shard_writer *w, uint64_t bytes, tmb_err *er
     } while (rc && errno == EINTR);
     /* Not every file system can reserve: there the space was compared before the job began. */
     if (rc && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
-        rc = ftruncate(w->fd, (off_t)bytes);
+        rc = tmb_ftruncate(w->fd, (off_t)bytes);
     if (!rc) return TMB_OK;
-    return tmb_fail_errno(
-        err, TMB_ECREATE,
-        "%s: no room for its %llu bytes; make room and run the same command again, "
-        "it continues",
-        w->path, (unsigned long long)bytes);
+    return tmb_fail_errno(err, TMB_EIO, "%s: cannot reserve its %llu bytes", w->path,
+                          (unsigned long long)bytes);
 }
 
 static tmb_status write_header(tmb_shard_writer *w, tmb_err *err)
@@ -78,7 +77,8 @@ tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t 
     snprintf(w->path, room, "%s/%s", folder, w->file->name);
     snprintf(w->temporary, sizeof w->temporary, TMB_TEMPORARY "%s", w->file->name);
     unlinkat(dirfd, w->temporary, 0); /* what a killed run left */
-    w->fd = openat(dirfd, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    w->fd =
+        tmb_openat(dirfd, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     tmb_status status = TMB_OK;
     if (w->fd < 0) {
         w->temporary[0] = '\0';
@@ -113,15 +113,16 @@ tmb_status tmb_shard_publish(tmb_shard_writer *w, char sha256[TMB_SHA256_HEX], t
     /* The disk starts writing while the hash runs over the cached pages. */
     (void)sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     TRY(tmb_sha256_file(w->fd, w->path, sha256, err));
-    if (fsync(w->fd)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush to the disk", w->path);
+    if (tmb_fsync(w->fd))
+        return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush to the disk", w->path);
     (void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
     int fd = w->fd;
     w->fd = -1;
-    if (close(fd)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot close", w->path);
+    if (tmb_close(fd)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot close", w->path);
     if (renameat(w->dirfd, w->temporary, w->dirfd, w->file->name))
         return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot rename into place", w->path);
     w->temporary[0] = '\0';
-    if (fsync(w->dirfd) && errno != EINVAL) /* which some network file systems say */
+    if (tmb_fsync_folder(w->dirfd))
         return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush its folder to the disk", w->path);
     return TMB_OK;
 }

@@ -3,10 +3,9 @@
 #include "moe/verify/verify_internal.h"
 
 #include "kernels/base/team.h"
+#include "moe/io/files.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { CONFIG_MAX = 512 << 20 }; /* per-expert keys of a large model are tens of megabytes */
 
@@ -20,7 +19,9 @@ static const tmb_json *find_quant(const tmb_json *config)
 
 static tmb_status load_hf(tmb_verifier *v, tmb_err *err)
 {
-    if (faccessat(v->ckpt->dirfd, "hf_quant_config.json", F_OK, 0) != 0) return TMB_OK;
+    bool there;
+    TRY(tmb_file_exists(&there, v->ckpt->dirfd, "hf_quant_config.json", err));
+    if (!there) return TMB_OK;
     return tmb_json_load(&v->config.hf, v->ckpt->dirfd, "hf_quant_config.json", CONFIG_MAX, true,
                          err);
 }

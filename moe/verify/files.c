@@ -4,6 +4,7 @@
 #include "moe/io/files.h"
 #include "moe/verify/verify_internal.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,9 +40,16 @@ static tmb_status check_file(const tmb_verifier *v, tmb_known_file *f, tmb_err *
     f->state = FILE_GONE;
     struct stat st;
     int fd;
-    if (tmb_file_open(&fd, &st, v->ckpt->dirfd, f->name, f->name, NULL)) return TMB_OK;
     char hex[TMB_SHA256_HEX];
-    tmb_status status = TMB_OK;
+    tmb_err why;
+    tmb_status status = tmb_file_open(&fd, &st, v->ckpt->dirfd, f->name, f->name, &why);
+    bool gone = status == TMB_ENOINPUT && faccessat(v->ckpt->dirfd, f->name, F_OK, 0) != 0 &&
+                errno == ENOENT;
+    if (gone || status == TMB_EDATA) return TMB_OK; /* EDATA: a link out, or no regular file */
+    if (status) {
+        if (err) *err = why;
+        return status;
+    }
     f->state = FILE_SIZE;
     if (st.st_size == f->bytes) {
         status = tmb_sha256_file(fd, f->name, hex, err);
@@ -164,8 +172,9 @@ tmb_status tmb_check_files(tmb_verifier *v, tmb_err *err)
 {
     char *text = NULL;
     size_t n;
-    if (!v->options->checksums ||
-        faccessat(v->ckpt->dirfd, summary_name, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+    bool there = false;
+    if (v->options->checksums) TRY(tmb_file_exists(&there, v->ckpt->dirfd, summary_name, err));
+    if (!there) {
         if (v->config.quant || v->config.hf)
             tmb_find(v, TMB_CHECK_NO_CHECKSUMS, TMB_NOTE, 0, v->ckpt->path,
                      "bytes were compared with no checksum: a changed value that is still finite "

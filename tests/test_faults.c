@@ -1,0 +1,244 @@
+/* test_faults.c - every call of the system and of malloc in a small plan, inspect, quantize and
+ * verify fails once, one by one, with each error it can have: a message that names the file, the
+ * right exit code, nothing leaked (under the sanitizers), nothing under a final name that is not
+ * whole, and the same command afterwards ends with the same bytes.
+ *
+ * make check takes a sample of the calls, make check-long (TOMBAC_LONG=1) every one. */
+#include "config.h"
+#include "tests/faulty.h"
+
+#include <ctype.h>
+
+typedef struct fault {
+    fault_kind kind;
+    int error;
+    const char *how;
+    bool harmless; /* must not show at all */
+} fault;
+
+static const fault faults[] = {
+    {FAULT_OPEN, EACCES, "once", false},
+    {FAULT_OPEN, EMFILE, "forever", false},
+    {FAULT_OPEN, EIO, "once", false},
+    {FAULT_OPEN, EINTR, "once", true},
+    {FAULT_READ, EIO, "once", false},
+    {FAULT_READ, EINTR, "once", true},
+    {FAULT_READ, 0, "short", true},
+    {FAULT_WRITE, ENOSPC, "forever", false},
+    {FAULT_WRITE, ENOSPC, "once", false},
+    {FAULT_WRITE, EDQUOT, "once", false},
+    {FAULT_WRITE, EIO, "once", false},
+    {FAULT_WRITE, EINTR, "once", true},
+    {FAULT_WRITE, 0, "short", true},
+    {FAULT_SYNC, EIO, "once", false},
+    {FAULT_SYNC, ENOSPC, "once", false},
+    {FAULT_SYNC, EINTR, "once", true},
+    {FAULT_RESERVE, ENOSPC, "forever", false},
+    {FAULT_RESERVE, EIO, "once", false},
+    {FAULT_RESERVE, EINTR, "once", true},
+    {FAULT_RESERVE, EOPNOTSUPP, "forever", true},
+    {FAULT_TRUNCATE, EIO, "once", false},
+    {FAULT_TRUNCATE, EINTR, "once", true},
+    {FAULT_RENAME, EIO, "once", false},
+    {FAULT_RENAME, ENOSPC, "once", false},
+    {FAULT_RENAME, EACCES, "once", false},
+    {FAULT_UNLINK, EIO, "once", false},
+    {FAULT_UNLINK, EACCES, "forever", false},
+    {FAULT_MKDIR, EACCES, "once", false},
+    {FAULT_MKDIR, ENOSPC, "once", false},
+    {FAULT_MKDIR, EROFS, "once", false},
+    {FAULT_CLOSE, EIO, "once", false},
+    {FAULT_CLOSE, EINTR, "once", true},
+    {FAULT_STAT, EIO, "once", false},
+    {FAULT_STAT, EACCES, "once", false},
+    {FAULT_LOCK, ENOLCK, "once", false},
+    {FAULT_LOCK, EINTR, "once", true},
+    {FAULT_LIST, EIO, "once", false},
+    {FAULT_LIST, ENOMEM, "once", false},
+    {FAULT_MEMORY, ENOMEM, "once", false},
+    {FAULT_MEMORY, ENOMEM, "forever", false},
+    {FAULT_THREAD, EAGAIN, "once", true},
+    {FAULT_THREAD, EAGAIN, "forever", true},
+};
+
+typedef struct command {
+    const char *name;
+    const char *const *argv;
+    bool writes;
+    outcome want;
+    char out_sha[TMB_SHA256_HEX]; /* of standard output */
+} command;
+
+static folder whole; /* what quantize makes */
+static const char *out_path;
+static long struck_runs;
+
+/* Other programs fill and empty the disk meanwhile, and plan prints how much is free. */
+static const char disk[] = "1000000000000";
+
+/* The exit codes that tell of this error. */
+static bool right_code(const fault *f, int rc)
+{
+    if (f->kind == FAULT_MEMORY || f->error == ENOMEM) return rc == TMB_ESYSTEM;
+    switch (f->error) {
+    case EMFILE:
+        return rc == TMB_ESYSTEM;
+    case EIO:
+        return rc == TMB_EIO;
+    case ENOSPC:
+    case EDQUOT:
+    case EROFS:
+        return rc == TMB_ECREATE;
+    default: /* reading, making or going on with something that is forbidden */
+        return rc == TMB_ENOINPUT || rc == TMB_ECREATE || rc == TMB_EIO;
+    }
+}
+
+/* Why the message is none to be proud of; NULL: it is fine. */
+static const char *message_fault(const fault *f, const outcome *o)
+{
+    size_t n = strlen(o->text);
+    if (strncmp(o->text, "tombac: ", 8) != 0 || strchr(o->text, '\n') != o->text + n - 1)
+        return "not one line of ours";
+    if (f->kind == FAULT_MEMORY || f->error == ENOMEM)
+        return strstr(o->text, "memory") ? NULL : "does not speak of memory";
+    const char *why = f->error == ENOSPC   ? "full"
+                      : f->error == EDQUOT ? "quota"
+                                           : strerror(f->error);
+    if (!strstr(o->text, why) && !(f->error == ENOSPC && strstr(o->text, strerror(ENOSPC))))
+        return "does not say what the system said";
+    const char *base = strrchr(o->struck, '/');
+    base = base ? base + 1 : o->struck;
+    if (strncmp(base, ".tmp-", 5) == 0) base += 5;
+    /* when all fails from there on, another call may tell of it */
+    if (*base == '.' || strcmp(f->how, "forever") == 0) return NULL;
+    return strstr(o->text, base) ? NULL : "does not name the file";
+}
+
+static void output_sha(char sha[TMB_SHA256_HEX])
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/stdout", root);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || tmb_sha256_file(fd, path, sha, NULL)) sha[0] = '\0';
+    if (fd >= 0) close(fd);
+}
+
+static const char *judge(const command *c, const fault *f, const outcome *o)
+{
+    char sha[TMB_SHA256_HEX];
+    folder now;
+    const char *why = NULL;
+    output_sha(sha);
+    if (c->writes) folder_read(out_path, &now);
+    if (o->rc == 0) { /* it mattered nothing: then nothing may differ */
+        if (*o->text) return "it succeeded, with a message";
+        if (c->writes) return folder_same(&now, &whole) ? NULL : "it succeeded, with other bytes";
+        /* how much disk is free where the program runs is a remark, and left out when unknown */
+        char cwd[4096];
+        if (strcmp(o->struck, ".") == 0 || (getcwd(cwd, sizeof cwd) && !strcmp(o->struck, cwd)))
+            return NULL;
+        return strcmp(sha, c->out_sha) == 0 ? NULL : "it succeeded, with another result";
+    }
+    if (f->harmless) return "it failed, and need not have";
+    if (!right_code(f, o->rc)) return "not the right exit code";
+    if ((why = message_fault(f, o))) return why;
+    if (c->writes && now.n >= 0 && (why = unfinished_fault(&now, &whole))) return why;
+    return NULL;
+}
+
+static const char *again(const command *c)
+{
+    outcome o;
+    folder now;
+    faulty_run(c->argv, NULL, NULL, &o);
+    folder_read(out_path, &now);
+    if (o.rc) return "the same command does not go on";
+    return folder_same(&now, &whole) ? NULL : "the same command ends with other bytes";
+}
+
+static unsigned long long step_for(const fault *f, unsigned long long calls)
+{
+    unsigned long long most = f->kind == FAULT_MEMORY ? 9 : 3;
+    if (long_run() || calls <= most) return 1;
+    return calls / most;
+}
+
+static int strike_all(const command *c, const fault *f)
+{
+    unsigned long long calls = c->want.calls[f->kind], step = step_for(f, calls);
+    int bad = 0;
+    for (unsigned long long at = 1; at <= calls; at += step) {
+        char text[64];
+        outcome o;
+        if (c->writes) folder_remove(out_path);
+        snprintf(text, sizeof text, "%s %llu %d %s", fault_words[f->kind], at, f->error, f->how);
+        faulty_run(c->argv, text, disk, &o);
+        const char *why = judge(c, f, &o);
+        /* what closes a file after success may fail when all is done: the folder is complete */
+        if (!why && o.rc && c->writes) why = again(c);
+        struck_runs++;
+        if (why && ++bad <= 5)
+            printf("# %s, %s (%s): %s: %d, struck %s: %s", c->name, text, strerror(f->error), why,
+                   o.rc, o.struck, *o.text ? o.text : "\n");
+    }
+    return bad;
+}
+
+static bool prepare(command *c)
+{
+    if (c->writes) folder_remove(out_path);
+    faulty_run(c->argv, NULL, disk, &c->want);
+    output_sha(c->out_sha);
+    if (c->writes) folder_read(out_path, &whole);
+    return ok(c->want.rc == 0, "%s without a fault: %llu calls, %llu of malloc %s", c->name,
+              c->want.calls[FAULT_OPEN] + c->want.calls[FAULT_READ] + c->want.calls[FAULT_CHANGE] +
+                  c->want.calls[FAULT_CLOSE] + c->want.calls[FAULT_STAT] +
+                  c->want.calls[FAULT_LIST],
+              c->want.calls[FAULT_MEMORY], c->want.text);
+}
+
+int main(int argc, char **argv)
+{
+    make_fast_root();
+    out_path = in_root("out");
+    const char *source = data_path("arch/mixtral"), *recipe = in_root("recipe.ini");
+    write_file(root, "recipe.ini", "[recipe]\nversion = 1\n[rules]\n*experts* = nvfp4\n* = fp8\n");
+    const char *const plan[] = {"tombac", "plan", source, "--recipe", recipe, NULL};
+    const char *const inspect[] = {"tombac", "inspect", source, NULL};
+    const char *const quantize[] = {"tombac", "quantize",     source, "--recipe",  recipe, "-o",
+                                    out_path, "--shard-size", "150K", "--threads", "1",    "-q",
+                                    NULL};
+    const char *const threads[] = {"tombac", "quantize",     source, "--recipe",  recipe, "-o",
+                                   out_path, "--shard-size", "150K", "--threads", "3",    "-q",
+                                   NULL};
+    const char *const verify[] = {"tombac", "verify",    out_path, "--against",
+                                  source,   "--threads", "1",      NULL};
+    command commands[] = {{"quantize", quantize, true, {0}, ""},
+                          {"verify", verify, false, {0}, ""},
+                          {"plan", plan, false, {0}, ""},
+                          {"inspect", inspect, false, {0}, ""}};
+    const size_t n = sizeof faults / sizeof *faults;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        command *c = &commands[i];
+        if (argc > 1 && strcmp(argv[1], c->name) != 0) continue;
+        if (strcmp(c->name, "verify") == 0) { /* needs an output */
+            command make = commands[0];
+            prepare(&make);
+        }
+        if (!prepare(c)) continue;
+        for (size_t k = 0; k < n; k++)
+            if (faults[k].kind != FAULT_THREAD && c->want.calls[faults[k].kind])
+                ok(!strike_all(c, &faults[k]), "%s: %s fails with %s, %s", c->name,
+                   fault_words[faults[k].kind], strerror(faults[k].error), faults[k].how);
+    }
+    command c = {"quantize in 3 threads", threads, true, {0}, ""};
+    if (prepare(&c))
+        for (size_t k = 0; k < n; k++)
+            if (faults[k].kind == FAULT_THREAD)
+                ok(!strike_all(&c, &faults[k]), "%s: a thread is refused, %s", c.name,
+                   faults[k].how);
+    printf("# %ld runs with a fault\n", struck_runs);
+    remove_tree(root);
+    return done();
+}

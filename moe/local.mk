@@ -64,6 +64,8 @@ libtombac_a_SOURCES +=           \
 	moe/io/checkpoint.c      \
 	moe/io/checkpoint.h      \
 	moe/io/digest.c          \
+	moe/io/direct.c          \
+	moe/io/direct.h          \
 	moe/io/files.c           \
 	moe/io/files.h           \
 	moe/io/folder.c          \
@@ -86,6 +88,8 @@ libtombac_a_SOURCES +=           \
 	moe/io/safetensors.h     \
 	moe/io/scan.c            \
 	moe/io/scan.h            \
+	moe/io/staged.c          \
+	moe/io/staged.h          \
 	moe/layout/ct.h          \
 	moe/layout/ct_config.c   \
 	moe/layout/ct_targets.c  \

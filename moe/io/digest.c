@@ -67,3 +67,26 @@ tmb_status tmb_sha256_file(int fd, const char *path, char out[TMB_SHA256_HEX], t
     free(buf);
     return status;
 }
+
+/* The stream is libcrypto's context itself. */
+tmb_status tmb_sha256_open(tmb_sha256_stream **out, tmb_err *err)
+{
+    *out = (tmb_sha256_stream *)start();
+    return *out ? TMB_OK : tmb_fail_memory(err, 256, "a checksum");
+}
+
+tmb_status tmb_sha256_add(tmb_sha256_stream *s, const void *data, size_t n, tmb_err *err)
+{
+    if (EVP_DigestUpdate((EVP_MD_CTX *)s, data, n) == 1) return TMB_OK;
+    return tmb_fail(err, TMB_ESYSTEM, "libcrypto cannot compute SHA-256");
+}
+
+tmb_status tmb_sha256_end(tmb_sha256_stream *s, char out[TMB_SHA256_HEX], tmb_err *err)
+{
+    return finish((EVP_MD_CTX *)s, out, err);
+}
+
+void tmb_sha256_close(tmb_sha256_stream *s)
+{
+    EVP_MD_CTX_free((EVP_MD_CTX *)s);
+}

@@ -32,6 +32,8 @@ struct tmb_reader {
     bool divide; /* compressed-tensors' global scale is a divisor */
     slab codes, scales;
     buffer code_tile, scale_tile; /* raw, in row order */
+    const uint8_t *code_rows;     /* the tile's: in code_tile, or where they were staged */
+    const tmb_staged *staged;     /* what is in memory already; NULL: nothing */
     buffer loose;                 /* scales as stored, before they are spread over rows */
     buffer multipliers;           /* float32, [rows, view.scales] */
 };
@@ -68,6 +70,22 @@ static tmb_status reserve(buffer *b, uint64_t bytes, tmb_err *err)
     return TMB_OK;
 }
 
+void tmb_reader_use(tmb_reader *r, const tmb_staged *staged)
+{
+    r->staged = staged;
+}
+
+/* to [bytes] = bytes of the tensor from offset, from memory where they are. */
+static tmb_status get(const tmb_reader *r, const tmb_tensor *t, uint64_t offset, void *to,
+                      size_t bytes, tmb_err *err)
+{
+    const tmb_checkpoint *ckpt = r->model->ckpt;
+    const uint8_t *from = tmb_staged_find(r->staged, ckpt, t, offset, bytes);
+    if (!from) return tmb_checkpoint_read(ckpt, t, offset, to, bytes, err);
+    memcpy(to, from, bytes);
+    return TMB_OK;
+}
+
 static const char *shard_of(const tmb_reader *r, const tmb_tensor *t)
 {
     return r->model->ckpt->shards[t->shard].name;
@@ -81,7 +99,7 @@ static tmb_status read_number(tmb_reader *r, const tmb_unit *unit, tmb_part part
     size_t size = tmb_dtype_bits((tmb_dtype)t->dtype) / 8;
     uint64_t at = t->bytes > size ? unit->stored.index * size : 0;
     uint8_t raw[8];
-    TRY(tmb_checkpoint_read(r->model->ckpt, t, at, raw, size, err));
+    TRY(get(r, t, at, raw, size, err));
     r->ops->decode(out, raw, (tmb_dtype)t->dtype, 1);
     return TMB_OK;
 }
@@ -93,8 +111,8 @@ static tmb_status check_shape(const tmb_reader *r, const tmb_unit *unit, tmb_err
     int64_t shape[2];
     int32_t small[2];
     bool wide = t->dtype == TMB_I64;
-    TRY(tmb_checkpoint_read(r->model->ckpt, t, 0, wide ? (void *)shape : (void *)small,
-                            wide ? sizeof shape : sizeof small, err));
+    TRY(get(r, t, 0, wide ? (void *)shape : (void *)small, wide ? sizeof shape : sizeof small,
+            err));
     for (int i = 0; i < 2 && !wide; i++)
         shape[i] = small[i];
     if (shape[0] == (int64_t)unit->out && shape[1] == (int64_t)unit->in) return TMB_OK;
@@ -135,31 +153,53 @@ static void turn(uint8_t *to, const uint8_t *from, const tmb_matrix *m, uint64_t
     }
 }
 
-/* tile = rows first, first+step, … of matrix m, in order. */
-static tmb_status fetch(tmb_reader *r, const tmb_matrix *m, slab *kept, buffer *tile,
-                        uint64_t first, uint64_t step, size_t rows, tmb_err *err)
+/* The slab of a turned matrix: staged, or kept from the last time, or read. */
+static tmb_status fetch_slab(tmb_reader *r, const tmb_matrix *m, slab *kept, const uint8_t **out,
+                             tmb_err *err)
 {
     const tmb_checkpoint *ckpt = r->model->ckpt;
-    uint64_t line = m->cols * m->size;
+    uint64_t bytes = m->rows * m->cols * m->size;
+    *out = tmb_staged_find(r->staged, ckpt, m->tensor, m->begin, bytes);
+    if (*out) return TMB_OK;
+    if (kept->tensor != m->tensor || kept->begin != m->begin) {
+        kept->tensor = NULL;
+        TRY(reserve(&kept->data, bytes, err));
+        TRY(tmb_checkpoint_read(ckpt, m->tensor, m->begin, kept->data.bytes, (size_t)bytes, err));
+        kept->tensor = m->tensor;
+        kept->begin = m->begin;
+    }
+    *out = kept->data.bytes;
+    return TMB_OK;
+}
+
+/* *out = rows first, first+step, … of matrix m, in order: in `tile`, or where they lie in memory. */
+static tmb_status fetch(tmb_reader *r, const tmb_matrix *m, slab *kept, buffer *tile,
+                        uint64_t first, uint64_t step, size_t rows, const uint8_t **out,
+                        tmb_err *err)
+{
+    const tmb_checkpoint *ckpt = r->model->ckpt;
+    uint64_t line = m->cols * m->size, span = (rows - 1) * step + 1, at = m->begin + first * line;
+    const uint8_t *from = NULL;
     if (m->turned) {
         TRY(reserve(tile, rows * line, err));
-        if (kept->tensor != m->tensor || kept->begin != m->begin) {
-            kept->tensor = NULL;
-            TRY(reserve(&kept->data, m->rows * line, err));
-            TRY(tmb_checkpoint_read(ckpt, m->tensor, m->begin, kept->data.bytes,
-                                    (size_t)(m->rows * line), err));
-            kept->tensor = m->tensor;
-            kept->begin = m->begin;
-        }
-        turn(tile->bytes, kept->data.bytes, m, first, step, rows);
+        TRY(fetch_slab(r, m, kept, &from, err));
+        turn(tile->bytes, from, m, first, step, rows);
+        *out = tile->bytes;
         return TMB_OK;
     }
-    uint64_t span = (rows - 1) * step + 1;
-    TRY(reserve(tile, span * line, err));
-    TRY(tmb_checkpoint_read(ckpt, m->tensor, m->begin + first * line, tile->bytes,
-                            (size_t)(span * line), err));
-    for (size_t j = 1; j < rows && step > 1; j++)
-        memmove(tile->bytes + j * line, tile->bytes + j * step * line, (size_t)line);
+    from = tmb_staged_find(r->staged, ckpt, m->tensor, at, span * line);
+    if (from && step == 1 && (uintptr_t)from % m->size == 0) {
+        *out = from;
+        return TMB_OK;
+    }
+    TRY(reserve(tile, (from ? rows : span) * line, err));
+    if (!from) {
+        TRY(tmb_checkpoint_read(ckpt, m->tensor, at, tile->bytes, (size_t)(span * line), err));
+        from = tile->bytes;
+    }
+    for (size_t j = 0; j < rows && (step > 1 || from != tile->bytes); j++)
+        memmove(tile->bytes + j * line, from + j * step * line, (size_t)line);
+    *out = tile->bytes;
     return TMB_OK;
 }
 
@@ -171,11 +211,12 @@ static tmb_status fetch_tile_scales(tmb_reader *r, uint64_t first, uint64_t step
     const tmb_matrix *m = &r->view.scale;
     uint64_t top = first / TMB_TILE_ROWS, last = (first + (rows - 1) * step) / TMB_TILE_ROWS;
     size_t n = (size_t)(last - top + 1), cols = (size_t)m->cols;
-    TRY(fetch(r, m, &r->scales, &r->scale_tile, top, 1, n, err));
+    const uint8_t *stored;
+    TRY(fetch(r, m, &r->scales, &r->scale_tile, top, 1, n, &stored, err));
     TRY(reserve(&r->loose, n * cols * sizeof *to, err));
     float *loose = (float *)(void *)r->loose.bytes;
     tmb_dtype dtype = (tmb_dtype)m->tensor->dtype;
-    r->ops->decode(loose, r->scale_tile.bytes, dtype == TMB_U8 ? TMB_F8_E8M0 : dtype, n * cols);
+    r->ops->decode(loose, stored, dtype == TMB_U8 ? TMB_F8_E8M0 : dtype, n * cols);
     for (size_t j = 0; j < rows; j++)
         memcpy(to + j * cols, loose + ((first + j * step) / TMB_TILE_ROWS - top) * cols,
                cols * sizeof *to);
@@ -196,9 +237,10 @@ static tmb_status fetch_scales(tmb_reader *r, uint64_t first, uint64_t step, siz
         return TMB_OK;
     }
     if (v->scaling == TMB_SCALING_TILE) return fetch_tile_scales(r, first, step, rows, to, err);
-    TRY(fetch(r, &v->scale, &r->scales, &r->scale_tile, first, step, rows, err));
+    const uint8_t *stored;
+    TRY(fetch(r, &v->scale, &r->scales, &r->scale_tile, first, step, rows, &stored, err));
     tmb_dtype dtype = (tmb_dtype)v->scale.tensor->dtype;
-    r->ops->decode(to, r->scale_tile.bytes, dtype == TMB_U8 ? TMB_F8_E8M0 : dtype, n);
+    r->ops->decode(to, stored, dtype == TMB_U8 ? TMB_F8_E8M0 : dtype, n);
     if (r->unit->stored.part[TMB_PART_GLOBAL] == TMB_NO_TENSOR) return TMB_OK;
     for (size_t i = 0; i < n; i++)
         to[i] = r->divide ? to[i] / r->global : to[i] * r->global;
@@ -208,7 +250,7 @@ static tmb_status fetch_scales(tmb_reader *r, uint64_t first, uint64_t step, siz
 static void decode(const tmb_reader *r, const tmb_unit *unit, size_t rows, float *y)
 {
     const tmb_stored_view *v = &r->view;
-    const uint8_t *codes = r->code_tile.bytes;
+    const uint8_t *codes = r->code_rows;
     const float *s = (const float *)(const void *)r->multipliers.bytes;
     size_t in = (size_t)unit->in, width = (size_t)v->width, n = rows * (size_t)v->scales;
     switch (v->element) {
@@ -230,9 +272,8 @@ static void decode(const tmb_reader *r, const tmb_unit *unit, size_t rows, float
     }
 }
 
-/* rows as tmb_reader_rows, and their largest magnitude. */
 static tmb_status read_tile(tmb_reader *r, const tmb_unit *unit, uint64_t row, size_t rows,
-                            float *y, float *amax, tmb_err *err)
+                            float *y, tmb_err *err)
 {
     if (!unit->linear || unit->broken || !rows || rows > TMB_TILE_ROWS || row > unit->out ||
         rows > unit->out - row)
@@ -240,10 +281,16 @@ static tmb_status read_tile(tmb_reader *r, const tmb_unit *unit, uint64_t row, s
                         row, rows);
     TRY(turn_to(r, unit, err));
     uint64_t step = unit->stored.step, first = unit->stored.first + row * step;
-    TRY(fetch(r, &r->view.codes, &r->codes, &r->code_tile, first, step, rows, err));
+    TRY(fetch(r, &r->view.codes, &r->codes, &r->code_tile, first, step, rows, &r->code_rows, err));
     if (r->view.scaling) TRY(fetch_scales(r, first, step, rows, err));
     decode(r, unit, rows, y);
+    return TMB_OK;
+}
 
+/* *amax of a tile that was read, which must be finite. */
+static tmb_status look_at(const tmb_reader *r, const tmb_unit *unit, uint64_t row, size_t rows,
+                          const float *y, float *amax, tmb_err *err)
+{
     *amax = r->ops->amax(y, rows * (size_t)unit->in);
     if (isfinite(*amax)) return TMB_OK;
     size_t at = 0;
@@ -259,7 +306,20 @@ tmb_status tmb_reader_rows(tmb_reader *r, const tmb_unit *unit, uint64_t row, si
                            tmb_err *err)
 {
     float amax;
-    return read_tile(r, unit, row, rows, y, &amax, err);
+    return tmb_reader_rows_amax(r, unit, row, rows, y, &amax, err);
+}
+
+tmb_status tmb_reader_rows_amax(tmb_reader *r, const tmb_unit *unit, uint64_t row, size_t rows,
+                                float *y, float *amax, tmb_err *err)
+{
+    TRY(read_tile(r, unit, row, rows, y, err));
+    return look_at(r, unit, row, rows, y, amax, err);
+}
+
+tmb_status tmb_reader_rows_again(tmb_reader *r, const tmb_unit *unit, uint64_t row, size_t rows,
+                                 float *y, tmb_err *err)
+{
+    return read_tile(r, unit, row, rows, y, err);
 }
 
 tmb_status tmb_reader_amax(tmb_reader *r, const tmb_unit *unit, float *work, float *amax,
@@ -269,8 +329,8 @@ tmb_status tmb_reader_amax(tmb_reader *r, const tmb_unit *unit, float *work, flo
     for (uint64_t row = 0; row < unit->out; row += TMB_TILE_ROWS) {
         uint64_t left = unit->out - row;
         float tile;
-        TRY(read_tile(r, unit, row, left < TMB_TILE_ROWS ? (size_t)left : TMB_TILE_ROWS, work,
-                      &tile, err));
+        TRY(tmb_reader_rows_amax(r, unit, row, left < TMB_TILE_ROWS ? (size_t)left : TMB_TILE_ROWS,
+                                 work, &tile, err));
         if (tile > *amax) *amax = tile;
     }
     return TMB_OK;
@@ -295,4 +355,50 @@ uint64_t tmb_reader_bytes(const tmb_model *model, const tmb_unit *unit)
     else if (v.scaling > TMB_SCALING_TENSOR)
         bytes += fetch_bytes(&v.scale, rows, step);
     return bytes;
+}
+
+uint64_t tmb_reader_staged_bytes(const tmb_model *model, const tmb_unit *unit, uint64_t rows)
+{
+    if (!unit->linear || unit->broken) return 0;
+    tmb_stored_view v = tmb_stored_view_of(model, unit);
+    uint64_t bytes = rows * (v.codes.cols * v.codes.size + v.scales * sizeof(float));
+    if (v.scaling == TMB_SCALING_TILE)
+        bytes += 3 * v.scales * (v.scale.size + sizeof(float));
+    else if (v.scaling > TMB_SCALING_TENSOR)
+        bytes += rows * v.scales * v.scale.size;
+    return bytes;
+}
+
+/* The bytes of matrix m that fetch() wants for these rows of the unit. */
+static tmb_status stage_matrix(tmb_staged *s, const tmb_checkpoint *ckpt, const tmb_matrix *m,
+                               uint64_t first, uint64_t step, uint64_t rows, tmb_err *err)
+{
+    uint64_t line = m->cols * m->size;
+    if (m->turned) return tmb_staged_add(s, ckpt, m->tensor, m->begin, m->rows * line, err);
+    return tmb_staged_add(s, ckpt, m->tensor, m->begin + first * line,
+                          ((rows - 1) * step + 1) * line, err);
+}
+
+tmb_status tmb_reader_stage(tmb_staged *s, const tmb_model *model, const tmb_unit *unit,
+                            uint64_t row, uint64_t rows, tmb_err *err)
+{
+    enum { NUMBERS = 4096 }; /* bytes of a part that is a number, or one for each expert */
+    const tmb_checkpoint *ckpt = model->ckpt;
+    if (!unit->linear || unit->broken || !rows) return TMB_OK;
+    tmb_stored_view v = tmb_stored_view_of(model, unit);
+    uint64_t step = unit->stored.step, first = unit->stored.first + row * step;
+    uint64_t last = first + (rows - 1) * step;
+    TRY(stage_matrix(s, ckpt, &v.codes, first, step, rows, err));
+    if (v.scaling == TMB_SCALING_TILE)
+        TRY(stage_matrix(s, ckpt, &v.scale, first / TMB_TILE_ROWS, 1,
+                         last / TMB_TILE_ROWS - first / TMB_TILE_ROWS + 1, err));
+    else if (v.scaling > TMB_SCALING_TENSOR)
+        TRY(stage_matrix(s, ckpt, &v.scale, first, step, rows, err));
+    const tmb_part numbers[] = {TMB_PART_GLOBAL, TMB_PART_SHAPE};
+    for (int i = 0; i < 2; i++) {
+        uint32_t t = unit->stored.part[numbers[i]];
+        if (t != TMB_NO_TENSOR && ckpt->tensors[t].bytes <= NUMBERS)
+            TRY(tmb_staged_add(s, ckpt, &ckpt->tensors[t], 0, ckpt->tensors[t].bytes, err));
+    }
+    return TMB_OK;
 }

@@ -7,6 +7,7 @@
 #define TMB_MODEL_WEIGHT_H
 
 #include "kernels/base/ops.h"
+#include "moe/io/staged.h"
 #include "moe/model/model.h"
 
 /* Reads one unit at a time; keeps buffers between calls and, of a stack stored [in, out], the last
@@ -30,5 +31,22 @@ uint64_t tmb_reader_bytes(const tmb_model *model, const tmb_unit *unit);
  * naming tensor and row.  work: TMB_TILE_ROWS * unit->in floats. */
 tmb_status tmb_reader_amax(tmb_reader *reader, const tmb_unit *unit, float *work, float *amax,
                            tmb_err *err) TMB_CHECKED;
+
+/* ---- with the bytes in memory: for those who read ahead -------------------------------------- */
+
+/* What these rows are read from goes to the list.  row as above, any number of rows. */
+tmb_status tmb_reader_stage(tmb_staged *staged, const tmb_model *model, const tmb_unit *unit,
+                            uint64_t row, uint64_t rows, tmb_err *err) TMB_CHECKED;
+/* From now on take bytes from there when they are there; NULL: from the files only.  Borrowed. */
+void tmb_reader_use(tmb_reader *reader, const tmb_staged *staged);
+/* Host bytes a reader holds for tiles of this many rows when everything is staged. */
+uint64_t tmb_reader_staged_bytes(const tmb_model *model, const tmb_unit *unit, uint64_t rows);
+
+/* tmb_reader_rows() that also gives their largest magnitude; any row is good. */
+tmb_status tmb_reader_rows_amax(tmb_reader *reader, const tmb_unit *unit, uint64_t row, size_t rows,
+                                float *y, float *amax, tmb_err *err) TMB_CHECKED;
+/* tmb_reader_rows() for rows that were read before: not looked at for NaN again. */
+tmb_status tmb_reader_rows_again(tmb_reader *reader, const tmb_unit *unit, uint64_t row,
+                                 size_t rows, float *y, tmb_err *err) TMB_CHECKED;
 
 #endif

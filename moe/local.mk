@@ -127,10 +127,13 @@ libtombac_a_SOURCES +=           \
 	moe/model/weight.h       \
 	moe/model/words.c        \
 	moe/model/words.h        \
+	moe/quantize/blocks.c    \
+	moe/quantize/blocks.h    \
 	moe/quantize/bundle.c    \
 	moe/quantize/bundle.h    \
 	moe/quantize/journal.c   \
 	moe/quantize/journal.h   \
+	moe/quantize/monitor.h   \
 	moe/quantize/output.c    \
 	moe/quantize/output.h    \
 	moe/quantize/plan.c      \
@@ -153,6 +156,9 @@ libtombac_a_SOURCES +=           \
 	moe/quantize/slab.h      \
 	moe/quantize/slot.c      \
 	moe/quantize/slot.h      \
+	moe/quantize/stage.c     \
+	moe/quantize/stage.h     \
+	moe/quantize/steps.c     \
 	moe/quantize/summary.c   \
 	moe/quantize/summary.h   \
 	moe/quantize/text.c      \

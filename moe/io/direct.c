@@ -47,26 +47,27 @@ void tmb_pages_unmap(void *pages, size_t bytes)
     if (pages) munmap(pages, mapped(bytes));
 }
 
-tmb_status tmb_direct_read(int fd, void *data, size_t n, uint64_t offset, const char *path,
-                           bool *refused, tmb_err *err)
+tmb_status tmb_direct_read(int fd, void *data, size_t n, uint64_t offset, size_t least,
+                           const char *path, bool *refused, tmb_err *err)
 {
     char *p = data;
+    size_t done = 0;
     *refused = false;
-    for (bool first = true; n > 0; first = false) {
-        ssize_t got = pread(fd, p, n < TMB_DIRECT_REQUEST ? n : TMB_DIRECT_REQUEST, (off_t)offset);
+    while (done < n) {
+        size_t want = n - done < TMB_DIRECT_REQUEST ? n - done : TMB_DIRECT_REQUEST;
+        ssize_t got = pread(fd, p + done, want, (off_t)(offset + done));
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0 && errno == EINVAL && first) {
+        if (got < 0 && errno == EINVAL && !done) {
             *refused = true;
             return TMB_OK;
         }
         if (got < 0)
             return tmb_fail_errno(err, TMB_EIO, "%s: cannot read at byte %llu", path,
-                                  (unsigned long long)offset);
-        if (got == 0 || got % TMB_DIRECT_ALIGN) return TMB_OK; /* the end of the file */
-        p += got;
-        n -= (size_t)got;
-        offset += (uint64_t)got;
+                                  (unsigned long long)(offset + done));
+        done += (size_t)got;
+        if (got == 0 || got % TMB_DIRECT_ALIGN) break; /* the end of the file */
     }
+    *refused = done < least;
     return TMB_OK;
 }
 

@@ -25,11 +25,11 @@ int tmb_direct_open(int fd, bool write);
 void *tmb_pages_map(size_t bytes);
 void tmb_pages_unmap(void *pages, size_t bytes);
 
-/* data [n] = the bytes of the file from offset; everything is a multiple of TMB_DIRECT_ALIGN.
- * Where the file ends early, what is behind its end stays as it was.  *refused: direct transfers
- * are not possible here, nothing was done, and TMB_OK is returned. */
-tmb_status tmb_direct_read(int fd, void *data, size_t n, uint64_t offset, const char *path,
-                           bool *refused, tmb_err *err) TMB_CHECKED;
+/* data [n] = the bytes of the file from offset; all three are multiples of TMB_DIRECT_ALIGN.  The
+ * file may end behind `least` bytes.  *refused: direct transfers are not possible here, or the file
+ * ends before that: read it through the cache, which also finds the words for what is wrong. */
+tmb_status tmb_direct_read(int fd, void *data, size_t n, uint64_t offset, size_t least,
+                           const char *path, bool *refused, tmb_err *err) TMB_CHECKED;
 /* The same way out.  false: it could not, or not all of it; write the range through the cache,
  * which also finds the words for what is wrong. */
 bool tmb_direct_write(int fd, const void *data, size_t n, uint64_t offset);

@@ -402,3 +402,17 @@ tmb_status tmb_reader_stage(tmb_staged *s, const tmb_model *model, const tmb_uni
     }
     return TMB_OK;
 }
+
+uint64_t tmb_reader_span(const tmb_model *model, const tmb_unit *unit, uint64_t rows)
+{
+    enum { EDGES = 8 * 4096 }; /* four parts, and what is read around each */
+    if (!unit->linear || unit->broken || !rows) return 0;
+    tmb_stored_view v = tmb_stored_view_of(model, unit);
+    uint64_t step = unit->stored.step, span = (rows - 1) * step + 1;
+    uint64_t bytes = (v.codes.turned ? v.codes.rows : span) * v.codes.cols * v.codes.size + EDGES;
+    if (v.scaling > TMB_SCALING_TENSOR) {
+        uint64_t lines = v.scaling == TMB_SCALING_TILE ? span / TMB_TILE_ROWS + 2 : span;
+        bytes += (v.scale.turned ? v.scale.rows : lines) * v.scale.cols * v.scale.size;
+    }
+    return bytes;
+}

@@ -37,6 +37,8 @@ tmb_status tmb_reader_amax(tmb_reader *reader, const tmb_unit *unit, float *work
 /* What these rows are read from goes to the list.  row as above, any number of rows. */
 tmb_status tmb_reader_stage(tmb_staged *staged, const tmb_model *model, const tmb_unit *unit,
                             uint64_t row, uint64_t rows, tmb_err *err) TMB_CHECKED;
+/* An upper bound of what it takes in memory, whatever the offsets in the file. */
+uint64_t tmb_reader_span(const tmb_model *model, const tmb_unit *unit, uint64_t rows);
 /* From now on take bytes from there when they are there; NULL: from the files only.  Borrowed. */
 void tmb_reader_use(tmb_reader *reader, const tmb_staged *staged);
 /* Host bytes a reader holds for tiles of this many rows when everything is staged. */

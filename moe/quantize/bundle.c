@@ -4,14 +4,18 @@
 
 #include "moe/quantize/slab.h"
 #include "moe/quantize/slot.h"
+#include "moe/quantize/stage.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* Floats of a tile that stay in the second cache of every processor of today, with what is decoded
+ * again beside them. */
+enum { TILE_FLOATS = 32 << 10 };
+
 /* The largest buffers that any bundle of a plan wants. */
 typedef struct tmb_need {
-    uint64_t reader, cols, codes, scales, work, copy, slab[2], units;
+    uint64_t reader, floats, codes, scales, work, slab[2], units;
 } tmb_need;
 
 struct tmb_worker {
@@ -19,17 +23,32 @@ struct tmb_worker {
     const tmb_ops *ops;
     tmb_pulse pulse;
     tmb_reader *reader;
-    float *x, *y, *work; /* tiles [TMB_TILE_ROWS, cols]; scratch of the format */
-    uint8_t *codes, *scales;
-    uint8_t *copy; /* [TMB_COPY_BYTES], or what the largest copy needs */
-    uint64_t copy_bytes;
-    tmb_slab slab[2]; /* of codes, of scales */
-    float *amax;      /* [units of the largest bundle] */
+    float *x, *y, *work; /* some rows of a tile, and decoded again; scratch of the format */
+    uint8_t *codes, *scales; /* of TMB_TILE_ROWS */
+    tmb_slab slab[2];        /* of codes, of scales */
+    float *amax;             /* [units of the largest bundle] */
 };
 
 static void raise(uint64_t *a, uint64_t b)
 {
     if (b > *a) *a = b;
+}
+
+static const tmb_format *format_of(const tmb_plan *plan, uint32_t unit)
+{
+    return plan->job.assignment->choices[unit].spec->format;
+}
+
+/* Rows that are worked on at once: what fits the cache, or a whole tile where the format has scales
+ * for several rows, or the rows lie across the stored matrix. */
+static size_t rows_at_once(const tmb_unit *unit, const tmb_format *format)
+{
+    tmb_part_dims dims;
+    bool tall = format && tmb_part_dims_of(unit, format, TMB_PART_SCALE, &dims) &&
+                dims.rows != unit->out;
+    if (tall || unit->stored.transposed || unit->in * TMB_TILE_ROWS <= TILE_FLOATS)
+        return TMB_TILE_ROWS;
+    return unit->in < TILE_FLOATS ? TILE_FLOATS / (size_t)unit->in : 1;
 }
 
 static uint64_t tile_bytes(const tmb_unit *unit, const tmb_format *format, tmb_part part)
@@ -40,42 +59,50 @@ static uint64_t tile_bytes(const tmb_unit *unit, const tmb_format *format, tmb_p
     return (rows ? rows : 1) * dims.cols * dims.element_bytes;
 }
 
-static tmb_need need_of(const tmb_plan *plan)
+static void need_slabs(const tmb_plan *plan, uint32_t u, tmb_need *need)
+{
+    const tmb_unit *unit = &plan->job.model->units[u];
+    for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
+        const tmb_slot *slot = &plan->slots[s];
+        tmb_part_dims dims;
+        if (!slot->slab_elements ||
+            !tmb_part_dims_of(unit, format_of(plan, u), slot->part, &dims))
+            continue;
+        raise(&need->slab[slot->part == TMB_PART_SCALE], slot->slab_elements * dims.element_bytes);
+    }
+}
+
+/* stage_bytes UINT64_MAX: everything is staged. */
+static tmb_need need_of(const tmb_plan *plan, uint64_t stage_bytes)
 {
     const tmb_model *model = plan->job.model;
     tmb_need need = {0};
-    for (uint32_t b = 0; b < plan->n_bundles; b++)
-        raise(&need.units, plan->bundles[b].n_units);
-    for (uint32_t u = 0; u < model->n_units; u++) {
-        if (!plan->n_slots[u]) continue;
-        const tmb_unit *unit = &model->units[u];
-        const tmb_format *format = plan->job.assignment->choices[u].spec->format;
-        raise(&need.reader, tmb_reader_bytes(model, unit));
-        raise(&need.cols, unit->in);
-        raise(&need.work, tmb_format_work(unit->in));
-        raise(&need.codes, tile_bytes(unit, format, TMB_PART_CODES));
-        raise(&need.scales, tile_bytes(unit, format, TMB_PART_SCALE));
-        for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
-            const tmb_slot *slot = &plan->slots[s];
-            tmb_part_dims dims;
-            if (!slot->slab_elements || !tmb_part_dims_of(unit, format, slot->part, &dims))
-                continue;
-            raise(&need.slab[slot->part == TMB_PART_SCALE],
-                  slot->slab_elements * dims.element_bytes);
+    for (uint32_t b = 0; b < plan->n_bundles; b++) {
+        const tmb_bundle *bundle = &plan->bundles[b];
+        bool staged = tmb_way_of(plan, bundle, stage_bytes) != TMB_WAY_UNSTAGED;
+        raise(&need.units, bundle->n_units);
+        for (uint32_t i = 0; i < bundle->n_units; i++) {
+            uint32_t u = bundle->units[i];
+            const tmb_unit *unit = &model->units[u];
+            const tmb_format *format = format_of(plan, u);
+            uint64_t rows = rows_at_once(unit, format);
+            raise(&need.reader, staged ? tmb_reader_staged_bytes(model, unit, rows)
+                                       : tmb_reader_bytes(model, unit));
+            raise(&need.floats, rows * unit->in);
+            raise(&need.work, tmb_format_work(unit->in));
+            raise(&need.codes, tile_bytes(unit, format, TMB_PART_CODES));
+            raise(&need.scales, tile_bytes(unit, format, TMB_PART_SCALE));
+            need_slabs(plan, u, &need);
         }
     }
-    for (uint32_t i = 0; i < plan->n_outs; i++)
-        if (plan->outs[i].kind == TMB_OUT_COPY)
-            raise(&need.copy,
-                  plan->outs[i].bytes < TMB_COPY_BYTES ? plan->outs[i].bytes : TMB_COPY_BYTES);
     return need;
 }
 
-uint64_t tmb_worker_bytes(const tmb_plan *plan)
+uint64_t tmb_worker_bytes(const tmb_plan *plan, uint64_t stage_bytes)
 {
-    tmb_need need = need_of(plan);
-    return need.reader + 2 * TMB_TILE_ROWS * need.cols * 4 + need.work * 4 + need.codes +
-           need.scales + need.copy + need.slab[0] + need.slab[1] + need.units * 4;
+    tmb_need need = need_of(plan, stage_bytes);
+    return need.reader + 2 * need.floats * 4 + need.work * 4 + need.codes + need.scales +
+           need.slab[0] + need.slab[1] + need.units * 4;
 }
 
 /* calloc would touch nothing either; malloc says that nobody reads before writing. */
@@ -89,7 +116,7 @@ static void *room(uint64_t bytes, bool *good)
 tmb_status tmb_worker_open(tmb_worker **out, const tmb_plan *plan, const tmb_ops *ops,
                            const tmb_pulse *pulse, tmb_err *err)
 {
-    tmb_need need = need_of(plan);
+    tmb_need need = need_of(plan, plan->stage_bytes);
     bool good = true;
     tmb_worker *k = calloc(1, sizeof *k);
     *out = NULL;
@@ -97,13 +124,11 @@ tmb_status tmb_worker_open(tmb_worker **out, const tmb_plan *plan, const tmb_ops
     k->plan = plan;
     k->ops = ops;
     k->pulse = *pulse;
-    k->x = room(TMB_TILE_ROWS * need.cols * 4, &good);
-    k->y = room(TMB_TILE_ROWS * need.cols * 4, &good);
+    k->x = room(need.floats * 4, &good);
+    k->y = room(need.floats * 4, &good);
     k->work = room(need.work * 4, &good);
     k->codes = room(need.codes, &good);
     k->scales = room(need.scales, &good);
-    k->copy = room(need.copy, &good);
-    k->copy_bytes = need.copy;
     k->amax = room(need.units * 4, &good);
     for (int i = 0; i < 2; i++)
         k->slab[i].data = room(need.slab[i], &good);
@@ -129,7 +154,6 @@ void tmb_worker_close(tmb_worker *k)
     free(k->work);
     free(k->codes);
     free(k->scales);
-    free(k->copy);
     free(k->amax);
     for (int i = 0; i < 2; i++)
         free(k->slab[i].data);
@@ -145,24 +169,60 @@ typedef struct tmb_task {
     const tmb_spec *spec;
     const tmb_slot *slot[TMB_PARTS]; /* NULL: not in this shard */
     tmb_part_dims dims[TMB_PARTS];
+    uint64_t code_line, scale_line; /* bytes of a row in the worker's tile */
+    size_t rows;                    /* at once */
     float global;
 } tmb_task;
 
-static bool task_of(const tmb_plan *plan, uint32_t u, const tmb_shard_writer *w, tmb_task *task)
+static uint64_t line_of(const tmb_unit *unit, const tmb_format *format, tmb_part part)
 {
+    tmb_part_dims dims;
+    return tmb_part_dims_of(unit, format, part, &dims) ? dims.cols * dims.element_bytes : 0;
+}
+
+static bool task_of(const tmb_plan *plan, uint32_t u, float amax, const tmb_shard_writer *w,
+                    tmb_task *task)
+{
+    const tmb_unit *unit = &plan->job.model->units[u];
+    const tmb_spec *spec = plan->job.assignment->choices[u].spec;
     bool any = false;
-    *task = (tmb_task){.unit = &plan->job.model->units[u],
-                       .spec = plan->job.assignment->choices[u].spec,
+    *task = (tmb_task){.unit = unit,
+                       .spec = spec,
+                       .code_line = line_of(unit, spec->format, TMB_PART_CODES),
+                       .scale_line = line_of(unit, spec->format, TMB_PART_SCALE),
+                       .rows = rows_at_once(unit, spec->format),
                        .global = 1};
+    if (tmb_unit_scanned(plan, u)) task->global = spec->format->global_scale(amax);
     for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
         const tmb_slot *slot = &plan->slots[s];
         if (slot->repeated || &plan->files[plan->outs[slot->out].file] != w->file) continue;
         task->slot[slot->part] = slot;
-        any =
-            tmb_part_dims_of(task->unit, task->spec->format, slot->part, &task->dims[slot->part]) ||
-            any;
+        any = tmb_part_dims_of(unit, spec->format, slot->part, &task->dims[slot->part]) || any;
     }
     return any;
+}
+
+bool tmb_unit_scanned(const tmb_plan *plan, uint32_t unit)
+{
+    const tmb_format *format = format_of(plan, unit);
+    return format && format->global_scale;
+}
+
+static bool has_body(const tmb_task *task)
+{
+    return task->slot[TMB_PART_CODES] || task->slot[TMB_PART_SCALE];
+}
+
+bool tmb_unit_written(const tmb_plan *plan, uint32_t unit, const tmb_shard_writer *w)
+{
+    tmb_task task;
+    return task_of(plan, unit, 0, w, &task) && has_body(&task);
+}
+
+bool tmb_unit_measured(const tmb_plan *plan, uint32_t unit, const tmb_shard_writer *w)
+{
+    tmb_task task;
+    return task_of(plan, unit, 0, w, &task) && task.slot[TMB_PART_CODES];
 }
 
 static tmb_status write_scalar(const tmb_worker *k, const tmb_task *task, tmb_part part,
@@ -201,65 +261,46 @@ static tmb_status write_rows(tmb_worker *k, const tmb_task *task, tmb_part part,
                            out->begin + slot->base * dims->element_bytes + first * line, err);
 }
 
-/* Formats with a joint scale saw every value in the first pass; the others have not. */
-static tmb_status check_finite(const tmb_worker *k, const tmb_unit *unit, uint64_t row, size_t rows,
-                               tmb_err *err)
-{
-    for (size_t r = 0; r < rows; r++) {
-        if (isfinite(k->ops->amax(k->x + r * unit->in, unit->in))) continue;
-        uint32_t t = unit->stored.part[TMB_PART_CODES];
-        const tmb_checkpoint *ckpt = k->plan->job.model->ckpt;
-        return tmb_fail(err, TMB_EDATA,
-                        "%s: %s: row %llu holds a NaN or an infinity; keep this tensor with a rule "
-                        "\"%s = bf16\", or download it again",
-                        ckpt->shards[ckpt->tensors[t].shard].name, unit->name,
-                        (unsigned long long)(row + r), unit->name);
-    }
-    return TMB_OK;
-}
-
-static tmb_status encode_tile(tmb_worker *k, const tmb_task *task, uint64_t row, size_t rows,
-                              tmb_shard_writer *w, tmb_sums *sums, tmb_err *err)
+/* Some rows of a tile, from row `row` of the unit on: at + rows is at most TMB_TILE_ROWS. */
+static tmb_status encode_rows(tmb_worker *k, const tmb_task *task, uint64_t row, size_t at,
+                              size_t rows, tmb_sums *sums, tmb_err *err)
 {
     const tmb_unit *unit = task->unit;
     const tmb_format *format = task->spec->format;
-    TRY(tmb_reader_rows(k->reader, unit, row, rows, k->x, err));
+    uint8_t *codes = k->codes + at * task->code_line, *scales = k->scales + at * task->scale_line;
+    /* formats with a joint scale saw every value in the first pass */
+    if (format && format->global_scale)
+        TRY(tmb_reader_rows_again(k->reader, unit, row + at, rows, k->x, err));
+    else
+        TRY(tmb_reader_rows(k->reader, unit, row + at, rows, k->x, err));
     if (!format) {
-        k->ops->to_bf16((uint16_t *)(void *)k->codes, k->x, rows * unit->in);
-        return write_rows(k, task, TMB_PART_CODES, row, rows, k->codes, w, err);
+        k->ops->to_bf16((uint16_t *)(void *)codes, k->x, rows * unit->in);
+        return TMB_OK;
     }
-    if (!format->global_scale) TRY(check_finite(k, unit, row, rows, err));
-    format->encode(format, k->ops, task->spec->scale, k->x, rows, unit->in, task->global, k->codes,
-                   k->scales, k->work);
-    if (task->slot[TMB_PART_CODES]) {
-        format->decode(format, k->ops, k->y, rows, unit->in, k->codes, k->scales, task->global,
-                       k->work);
-        k->ops->compare(sums, k->x, k->y, rows * unit->in);
-    }
-    TRY(write_rows(k, task, TMB_PART_CODES, row, rows, k->codes, w, err));
-    return write_rows(k, task, TMB_PART_SCALE, row, rows, k->scales, w, err);
+    format->encode(format, k->ops, task->spec->scale, k->x, rows, unit->in, task->global, codes,
+                   scales, k->work);
+    if (!task->slot[TMB_PART_CODES]) return TMB_OK;
+    format->decode(format, k->ops, k->y, rows, unit->in, codes, scales, task->global, k->work);
+    k->ops->compare(sums, k->x, k->y, rows * unit->in);
+    return TMB_OK;
 }
 
-static tmb_status encode_unit(tmb_worker *k, const tmb_task *task, tmb_shard_writer *w,
-                              tmb_sums *sums, tmb_err *err)
+/* Rows begin .. end-1; the error of each tile to tiles[0], tiles[1] … */
+static tmb_status encode_tiles(tmb_worker *k, const tmb_task *task, uint64_t begin, uint64_t end,
+                               tmb_shard_writer *w, tmb_sums *tiles, tmb_err *err)
 {
     const tmb_unit *unit = task->unit;
-    tmb_slab *slab[2] = {&k->slab[0], &k->slab[1]};
-    const tmb_part parts[2] = {TMB_PART_CODES, TMB_PART_SCALE};
-    for (int i = 0; i < 2; i++)
-        if (task->slot[parts[i]])
-            TRY(tmb_slab_take(slab[i], k->plan, task->slot[parts[i]], &task->dims[parts[i]], w,
-                              err));
-    *sums = (tmb_sums){0};
-    TRY(write_scalar(k, task, TMB_PART_GLOBAL, w, err));
-    TRY(write_scalar(k, task, TMB_PART_INPUT, w, err));
-    TRY(write_scalar(k, task, TMB_PART_SHAPE, w, err));
-    uint64_t bytes = tmb_unit_source_bytes(k->plan, unit), done = 0;
-    bool body = task->slot[TMB_PART_CODES] || task->slot[TMB_PART_SCALE];
-    for (uint64_t row = 0; body && row < unit->out; row += TMB_TILE_ROWS) {
-        uint64_t left = unit->out - row;
-        size_t rows = left < TMB_TILE_ROWS ? (size_t)left : TMB_TILE_ROWS;
-        TRY(encode_tile(k, task, row, rows, w, sums, err));
+    uint64_t bytes = tmb_unit_source_bytes(k->plan, unit);
+    uint64_t done = (uint64_t)((double)bytes * ((double)begin / (double)unit->out));
+    for (uint64_t row = begin; row < end; row += TMB_TILE_ROWS) {
+        size_t rows = end - row < TMB_TILE_ROWS ? (size_t)(end - row) : TMB_TILE_ROWS;
+        *tiles = (tmb_sums){0};
+        for (size_t at = 0; at < rows; at += task->rows)
+            TRY(encode_rows(k, task, row, at, rows - at < task->rows ? rows - at : task->rows,
+                            tiles, err));
+        tiles++;
+        TRY(write_rows(k, task, TMB_PART_CODES, row, rows, k->codes, w, err));
+        TRY(write_rows(k, task, TMB_PART_SCALE, row, rows, k->scales, w, err));
         if (!task->slot[TMB_PART_CODES]) continue;
         uint64_t upto = (uint64_t)((double)bytes * ((double)(row + rows) / (double)unit->out));
         TRY(k->pulse.beat(k->pulse.ctx, upto - done, unit->name, err));
@@ -268,18 +309,60 @@ static tmb_status encode_unit(tmb_worker *k, const tmb_task *task, tmb_shard_wri
     return TMB_OK;
 }
 
-/* amax [n_units]: of each unit, then of all that share with it. */
-static tmb_status joint_amax(tmb_worker *k, const tmb_bundle *bundle, tmb_err *err)
+void tmb_sums_add(tmb_sums *to, const tmb_sums *from)
 {
-    const tmb_plan *plan = k->plan;
-    for (uint32_t i = 0; i < bundle->n_units; i++) {
-        const tmb_unit *unit = &plan->job.model->units[bundle->units[i]];
-        const tmb_format *format = plan->job.assignment->choices[bundle->units[i]].spec->format;
-        k->amax[i] = 0;
-        if (!format || !format->global_scale) continue;
-        TRY(tmb_reader_amax(k->reader, unit, k->x, &k->amax[i], err));
-        TRY(k->pulse.beat(k->pulse.ctx, 0, unit->name, err));
+    to->signal += from->signal;
+    to->noise += from->noise;
+    to->dot += from->dot;
+    to->power += from->power;
+    if (from->max_error > to->max_error) to->max_error = from->max_error;
+}
+
+static tmb_status write_numbers(tmb_worker *k, const tmb_task *task, tmb_shard_writer *w,
+                                tmb_err *err)
+{
+    TRY(write_scalar(k, task, TMB_PART_GLOBAL, w, err));
+    TRY(write_scalar(k, task, TMB_PART_INPUT, w, err));
+    return write_scalar(k, task, TMB_PART_SHAPE, w, err);
+}
+
+tmb_status tmb_worker_numbers(tmb_worker *k, uint32_t unit, float amax, tmb_shard_writer *w,
+                              tmb_err *err)
+{
+    tmb_task task;
+    return task_of(k->plan, unit, amax, w, &task) ? write_numbers(k, &task, w, err) : TMB_OK;
+}
+
+tmb_status tmb_worker_encode(tmb_worker *k, const tmb_staged *staged, uint32_t unit, float amax,
+                             uint64_t begin, uint64_t end, tmb_shard_writer *w, tmb_sums *tiles,
+                             tmb_err *err)
+{
+    tmb_task task;
+    tmb_reader_use(k->reader, staged);
+    if (!task_of(k->plan, unit, amax, w, &task)) return TMB_OK;
+    return encode_tiles(k, &task, begin, end, w, tiles, err);
+}
+
+tmb_status tmb_worker_scan(tmb_worker *k, const tmb_staged *staged, uint32_t u, uint64_t begin,
+                           uint64_t end, float *amax, tmb_err *err)
+{
+    const tmb_unit *unit = &k->plan->job.model->units[u];
+    size_t at_once = rows_at_once(unit, format_of(k->plan, u));
+    tmb_reader_use(k->reader, staged);
+    *amax = 0;
+    for (uint64_t row = begin; row < end;) {
+        size_t rows = end - row < at_once ? (size_t)(end - row) : at_once;
+        float top;
+        TRY(tmb_reader_rows_amax(k->reader, unit, row, rows, k->x, &top, err));
+        if (top > *amax) *amax = top;
+        row += rows;
+        if (row % TMB_TILE_ROWS == 0) TRY(k->pulse.beat(k->pulse.ctx, 0, unit->name, err));
     }
+    return TMB_OK;
+}
+
+void tmb_bundle_join(const tmb_plan *plan, const tmb_bundle *bundle, float *amax)
+{
     /* the first of those that share comes first, and gathers */
     for (int pass = 0; pass < 2; pass++)
         for (uint32_t i = 0, root = 0; i < bundle->n_units; i++) {
@@ -287,24 +370,48 @@ static tmb_status joint_amax(tmb_worker *k, const tmb_bundle *bundle, tmb_err *e
             if (bundle->units[root] != share)
                 for (root = 0; bundle->units[root] != share; root++) {
                 }
-            if (pass == 0 && k->amax[i] > k->amax[root]) k->amax[root] = k->amax[i];
-            if (pass == 1) k->amax[i] = k->amax[root];
+            if (pass == 0 && amax[i] > amax[root]) amax[root] = amax[i];
+            if (pass == 1) amax[i] = amax[root];
         }
+}
+
+static tmb_status encode_unit(tmb_worker *k, const tmb_task *task, tmb_shard_writer *w,
+                              tmb_sums *sums, tmb_err *err)
+{
+    const tmb_unit *unit = task->unit;
+    const tmb_part parts[2] = {TMB_PART_CODES, TMB_PART_SCALE};
+    for (int i = 0; i < 2; i++)
+        if (task->slot[parts[i]])
+            TRY(tmb_slab_take(&k->slab[i], k->plan, task->slot[parts[i]], &task->dims[parts[i]], w,
+                              err));
+    *sums = (tmb_sums){0};
+    TRY(write_numbers(k, task, w, err));
+    for (uint64_t row = 0; has_body(task) && row < unit->out; row += TMB_TILE_ROWS) {
+        uint64_t end = unit->out - row < TMB_TILE_ROWS ? unit->out : row + TMB_TILE_ROWS;
+        tmb_sums tile;
+        TRY(encode_tiles(k, task, row, end, w, &tile, err));
+        tmb_sums_add(sums, &tile);
+    }
     return TMB_OK;
 }
 
-tmb_status tmb_worker_bundle(tmb_worker *k, const tmb_bundle *bundle, tmb_shard_writer *w,
-                             tmb_sums *sums, tmb_err *err)
+tmb_status tmb_worker_bundle(tmb_worker *k, const tmb_staged *staged, const tmb_bundle *bundle,
+                             tmb_shard_writer *w, tmb_sums *sums, tmb_err *err)
 {
     const tmb_plan *plan = k->plan;
-    tmb_task task;
-    TRY(joint_amax(k, bundle, err));
+    for (uint32_t i = 0; i < bundle->n_units; i++) {
+        k->amax[i] = 0;
+        if (tmb_unit_scanned(plan, bundle->units[i]))
+            TRY(tmb_worker_scan(k, staged, bundle->units[i], 0,
+                                plan->job.model->units[bundle->units[i]].out, &k->amax[i], err));
+    }
+    tmb_bundle_join(plan, bundle, k->amax);
+    tmb_reader_use(k->reader, staged);
     for (uint32_t i = 0; i < bundle->n_units; i++) {
         uint32_t u = bundle->units[i];
+        tmb_task task;
         tmb_sums unused;
-        if (!task_of(plan, u, w, &task)) continue;
-        const tmb_format *format = task.spec->format;
-        if (format && format->global_scale) task.global = format->global_scale(k->amax[i]);
+        if (!task_of(plan, u, k->amax[i], w, &task)) continue;
         TRY(encode_unit(k, &task, w, task.slot[TMB_PART_CODES] ? &sums[u] : &unused, err));
     }
     for (int i = 0; i < 2; i++)
@@ -312,19 +419,15 @@ tmb_status tmb_worker_bundle(tmb_worker *k, const tmb_bundle *bundle, tmb_shard_
     return TMB_OK;
 }
 
-tmb_status tmb_worker_copy(tmb_worker *k, const tmb_out *out, uint64_t begin, uint64_t bytes,
-                           tmb_shard_writer *w, tmb_err *err)
+tmb_status tmb_worker_copy(tmb_worker *k, const tmb_staged *staged, const tmb_out *out,
+                           uint64_t begin, uint64_t bytes, tmb_shard_writer *w, tmb_err *err)
 {
     const tmb_checkpoint *ckpt = k->plan->job.model->ckpt;
-    const tmb_tensor *tensor = &ckpt->tensors[out->source];
-    for (uint64_t end = begin + bytes; begin < end;) {
-        size_t n = end - begin < k->copy_bytes ? (size_t)(end - begin) : (size_t)k->copy_bytes;
-        TRY(tmb_checkpoint_read(ckpt, tensor, begin, k->copy, n, err));
-        TRY(tmb_shard_write(w, k->copy, n, out->begin + begin, err));
-        TRY(k->pulse.beat(k->pulse.ctx, n, out->name, err));
-        begin += n;
-    }
-    return TMB_OK;
+    const uint8_t *from =
+        tmb_staged_find(staged, ckpt, &ckpt->tensors[out->source], begin, bytes);
+    if (!from) return tmb_fail(err, TMB_EINTERNAL, "%s: was not read", out->name);
+    TRY(tmb_shard_write(w, from, bytes, out->begin + begin, err));
+    return k->pulse.beat(k->pulse.ctx, bytes, out->name, err);
 }
 
 /* ---- what the kernel is told ------------------------------------------------------------------

@@ -9,12 +9,15 @@
  *
  * Memory.  Peak host bytes =
  *   metadata (checkpoint headers, inventory, assignment, plan, 40 bytes of error sums a unit)
- *   + the larger of  threads * (reader + tile buffers of the widest Linear + slab + copy buffer)
+ *   + the larger of  what is read ahead (three times the largest bundle, 64 to 512 MiB)
+ *                      + the output's blocks (8 and 4 a thread, 64 at most, of 4 MiB or less)
+ *                      + threads * (reader + a tile of the widest Linear + slab)
  *                      + the largest shard header, twice
  *              and   the index or tombac.json, whichever is longer, twice, or the table of names
  *   + 24 MiB for the program itself
- * printed as plan.peak_bytes.  With a max_ram the number of threads is lowered to fit; when one
- * thread does not, TMB_EUSAGE tells the smallest limit that would do. */
+ * printed as plan.peak_bytes.  With a max_ram less is read ahead and fewer blocks wait, down to
+ * 17 MiB and 4 blocks, then the number of threads is lowered; when one thread does not fit,
+ * TMB_EUSAGE tells the smallest limit that would do. */
 #ifndef TMB_QUANTIZE_PLAN_H
 #define TMB_QUANTIZE_PLAN_H
 
@@ -125,6 +128,9 @@ typedef struct tmb_plan {
     uint64_t bytes_in, bytes_out; /* of all tensors */
     uint64_t disk_bytes;          /* every byte of every file that will be written */
     uint64_t metadata_bytes, thread_bytes, peak_bytes;
+    uint64_t stage_bytes; /* the ring that the input is read ahead into */
+    uint32_t block_bytes; /* of the output on its way to the disk */
+    uint32_t n_blocks;
     double bits_effective; /* 8 * output bytes of the Linears a glob may move / their parameters */
     const char **warnings;
     uint32_t n_warnings;

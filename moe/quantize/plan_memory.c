@@ -3,9 +3,13 @@
 #include "moe/quantize/plan_internal.h"
 
 #include "moe/quantize/bundle.h"
+#include "moe/quantize/stage.h"
 #include "moe/quantize/work.h"
 
 #define PROGRAM_BYTES (UINT64_C(24) << 20)
+#define BLOCK_LEAST   (UINT64_C(64) << 10)
+#define BLOCK_MOST    (UINT64_C(4) << 20)
+enum { BLOCKS_LEAST = 4, BLOCKS_MOST = 64 };
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
@@ -30,10 +34,53 @@ static uint64_t metadata(const tmb_planner *p)
     return bytes + bytes / 16; /* what the allocator rounds up */
 }
 
+/* Blocks are as large as a disk likes, and a sixteenth of a small shard. */
+static uint32_t block_bytes(const tmb_plan *plan)
+{
+    uint64_t largest = 0, bytes = BLOCK_LEAST;
+    for (uint32_t i = 0; i < plan->n_files; i++)
+        largest = larger(largest, plan->files[i].header_bytes + plan->files[i].data_bytes);
+    while (bytes < BLOCK_MOST && bytes * 16 < largest)
+        bytes *= 2;
+    return (uint32_t)bytes;
+}
+
+static uint32_t blocks_wanted(const tmb_plan *plan)
+{
+    uint64_t all = 0, n = 8 + 4 * (uint64_t)plan->options.threads;
+    for (uint32_t i = 0; i < plan->n_files; i++)
+        all += 1 + (plan->files[i].header_bytes + plan->files[i].data_bytes) / plan->block_bytes;
+    if (n > BLOCKS_MOST) n = BLOCKS_MOST;
+    if (n > all) n = all;
+    return (uint32_t)(n > BLOCKS_LEAST ? n : BLOCKS_LEAST);
+}
+
+/* Peak with this many threads, when what waits is halved `level` times. */
+static uint64_t peak(tmb_plan *plan, uint64_t fixed, uint64_t header, uint64_t text, int threads,
+                     int level, bool *least)
+{
+    uint64_t stage_least = tmb_stage_least(plan);
+    plan->options.threads = threads;
+    plan->stage_bytes = tmb_stage_wanted(plan) >> level;
+    plan->n_blocks = blocks_wanted(plan) >> level;
+    *least = plan->stage_bytes <= stage_least && plan->n_blocks <= BLOCKS_LEAST;
+    if (plan->stage_bytes < stage_least) plan->stage_bytes = stage_least;
+    if (plan->n_blocks < BLOCKS_LEAST) plan->n_blocks = BLOCKS_LEAST;
+    plan->stage_bytes -= plan->stage_bytes % 4096;
+    plan->thread_bytes = tmb_worker_bytes(plan, plan->stage_bytes);
+    uint64_t work = plan->stage_bytes + tmb_stage_overhead(plan) +
+                    (uint64_t)plan->n_blocks * plan->block_bytes + 2 * header +
+                    (uint64_t)threads * plan->thread_bytes;
+    plan->peak_bytes = fixed + larger(work, text);
+    return plan->peak_bytes;
+}
+
 tmb_status tmb_plan_memory(tmb_planner *p, tmb_err *err)
 {
     tmb_plan *plan = p->plan;
     uint64_t header = 0, text = 0; /* text: what is needed while no worker is there */
+    uint64_t limit = plan->options.max_ram ? plan->options.max_ram : UINT64_MAX;
+    bool least = false;
     for (uint32_t i = 0; i < plan->n_files; i++)
         header = larger(header, plan->files[i].header_bytes);
     for (uint32_t i = 0; i < plan->n_others; i++)
@@ -41,20 +88,15 @@ tmb_status tmb_plan_memory(tmb_planner *p, tmb_err *err)
 
     text = larger(2 * text, p->names.room * sizeof *p->names.slots);
     plan->metadata_bytes = metadata(p);
-    plan->thread_bytes = tmb_worker_bytes(plan);
+    plan->block_bytes = block_bytes(plan);
     uint64_t fixed = PROGRAM_BYTES + plan->metadata_bytes;
-    uint64_t one = fixed + larger(2 * header + plan->thread_bytes, text);
-    if (plan->options.max_ram && one > plan->options.max_ram)
-        return tmb_fail(err, TMB_EUSAGE,
-                        "this job needs %llu bytes of memory with one thread, more than the %llu "
-                        "allowed; --max-ram %lluM would do",
-                        (unsigned long long)one, (unsigned long long)plan->options.max_ram,
-                        (unsigned long long)tmb_ceil_div(one, 1 << 20));
-    for (;; plan->options.threads--) {
-        uint64_t threads = (uint64_t)plan->options.threads;
-        plan->peak_bytes = fixed + larger(2 * header + threads * plan->thread_bytes, text);
-        if (!plan->options.max_ram || plan->peak_bytes <= plan->options.max_ram ||
-            plan->options.threads == 1)
-            return TMB_OK;
+    for (int threads = plan->options.threads; threads > 0; threads--) {
+        for (int level = 0; level == 0 || !least; level++)
+            if (peak(plan, fixed, header, text, threads, level, &least) <= limit) return TMB_OK;
     }
+    return tmb_fail(err, TMB_EUSAGE,
+                    "this job needs %llu bytes of memory with one thread, more than the %llu "
+                    "allowed; --max-ram %lluM would do",
+                    (unsigned long long)plan->peak_bytes, (unsigned long long)limit,
+                    (unsigned long long)tmb_ceil_div(plan->peak_bytes, 1 << 20));
 }

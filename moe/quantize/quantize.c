@@ -118,6 +118,7 @@ tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *option
     tmb_quantize_result *result = calloc(1, sizeof *result);
     *out = NULL;
     if (!result) return tmb_fail_memory(err, sizeof *result, "the result");
+    tmb_monitor_open(&run.monitor);
     pthread_mutex_init(&run.files, NULL);
     pthread_mutex_init(&run.journal, NULL);
     pthread_mutex_init(&run.watch, NULL);
@@ -134,6 +135,7 @@ tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *option
     free(run.sha256);
     free(run.shards);
     free(run.open);
+    tmb_monitor_close(&run.monitor);
     pthread_mutex_destroy(&run.files);
     pthread_mutex_destroy(&run.journal);
     pthread_mutex_destroy(&run.watch);

@@ -1,9 +1,9 @@
 /* quantize.h - execute a plan.
  *
- * Output shards have their final size and header from the start; worker threads read a bundle,
- * quantize it tile by tile and pwrite at known offsets, so the bytes do not depend on the number
- * of threads.  A shard is written under a temporary name, checked, hashed, fsynced, renamed; then
- * carried-over files, config.json, the index, and last tombac.json.  A stop at any moment leaves
+ * The input is read ahead into a ring, threads quantize it tile by tile, and what they make has a
+ * known place in a shard, so the bytes do not depend on the number of threads.  A shard goes to the
+ * disk in blocks, in any order, under a temporary name, and through SHA-256 in its own; then it is
+ * fsynced and renamed.  Then come carried-over files, config.json, the index, and last tombac.json.  A stop at any moment leaves
  * no folder that looks complete; the same command again goes on behind the last finished shard. */
 #ifndef TMB_QUANTIZE_QUANTIZE_H
 #define TMB_QUANTIZE_QUANTIZE_H
@@ -17,6 +17,8 @@ typedef struct tmb_quantize_options {
     const char *command; /* the command line, for the message of a run that was stopped; may be
                             NULL.  tombac.json holds a command without paths instead, so that the
                             same input gives the same bytes anywhere */
+    bool cached; /* read and write through the page cache, dropping behind; else past it, where the
+                    file system can */
     tmb_watch watch;
 } tmb_quantize_options;
 

@@ -4,9 +4,7 @@
 
 #include "moe/quantize/bundle.h"
 #include "moe/quantize/output.h"
-#include "moe/quantize/work.h"
-
-#include <pthread.h>
+#include "moe/quantize/stage.h"
 
 typedef struct tmb_run {
     const tmb_plan *plan;
@@ -22,12 +20,16 @@ typedef struct tmb_run {
     uint32_t reused, finished;      /* shards of an earlier run, and of this one */
 
     /* threads */
-    size_t next;          /* atomic: the next piece */
-    uint64_t done_bytes;  /* atomic */
-    uint32_t done_pieces; /* atomic */
-    int failed;           /* atomic: somebody failed, or was told to stop */
-    bool stopped;         /* told to stop */
-    tmb_err err;          /* of the first that failed */
+    tmb_monitor monitor;
+    tmb_stage stage;
+    tmb_blocks blocks;
+    tmb_worker **idle; /* workers that nobody uses */
+    int n_idle;
+    unsigned busy, readers; /* threads at a job; how many may read at a time */
+    bool *publishing;       /* [n_files]: somebody publishes it, or has */
+    uint64_t done_bytes;    /* atomic */
+    uint32_t done_pieces;   /* atomic */
+    bool stopped;           /* told to stop */
     pthread_mutex_t files, journal, watch;
 } tmb_run;
 

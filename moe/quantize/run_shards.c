@@ -1,8 +1,9 @@
-/* run_shards.c - the threads: take a piece, work on it, publish the shard with its last piece.
+/* run_shards.c - the threads: each does what is wanted most.
  *
- * Reading, work and writing overlap without a schedule: each thread does all three for its piece,
- * the kernel reads ahead what the pieces after it want, and whoever finishes a shard hashes and
- * publishes it while the others are at the next one. */
+ * There are a few more threads than work on weights at a time, and none has a duty of its own.
+ * Whoever is free writes a full block, reads ahead, publishes a finished shard, hashes, or takes an
+ * item of work, in this order; so reading, work and writing overlap, a slow disk does not keep a
+ * processor idle, and any number of threads that the system grants is enough. */
 #include "config.h"
 #include "moe/quantize/run_internal.h"
 
@@ -63,16 +64,8 @@ tmb_status tmb_run_reuse(tmb_run *run, tmb_err *err)
     return TMB_OK;
 }
 
-/* ---- threads -----------------------------------------------------------------------------------
+/* ---- what threads share ------------------------------------------------------------------------
  */
-
-static void fail(tmb_run *run, const tmb_err *err)
-{
-    pthread_mutex_lock(&run->files);
-    if (!run->failed) run->err = *err;
-    __atomic_store_n(&run->failed, 1, __ATOMIC_RELEASE);
-    pthread_mutex_unlock(&run->files);
-}
 
 static tmb_status beat(void *ctx, uint64_t bytes, const char *name, tmb_err *err)
 {
@@ -81,7 +74,7 @@ static tmb_status beat(void *ctx, uint64_t bytes, const char *name, tmb_err *err
     __atomic_add_fetch(&run->done_bytes, bytes, __ATOMIC_RELAXED);
     if (told_to_stop(run)) __atomic_store_n(&run->stopped, true, __ATOMIC_RELAXED);
     if (__atomic_load_n(&run->stopped, __ATOMIC_RELAXED) ||
-        __atomic_load_n(&run->failed, __ATOMIC_ACQUIRE))
+        __atomic_load_n(&run->monitor.failed, __ATOMIC_RELAXED))
         return tmb_fail(err, TMB_ESYSTEM, "stopped");
     if (watch->progress && pthread_mutex_trylock(&run->watch) == 0) {
         tmb_progress p = {.phase = "quantize",
@@ -102,7 +95,7 @@ static tmb_status open_shard(tmb_run *run, uint32_t f, tmb_err *err)
     pthread_mutex_lock(&run->files);
     if (!run->open[f]) {
         status = tmb_shard_create(&run->shards[f], run->plan, f, run->output.dirfd,
-                                  run->output.folder, err);
+                                  run->output.folder, &run->blocks, err);
         run->open[f] = !status;
     }
     pthread_mutex_unlock(&run->files);
@@ -127,11 +120,7 @@ static void fold(const tmb_run *run, uint32_t f, tmb_row_sums *rows)
                 to->worst = u;
                 to->worst_sqnr_db = db;
             }
-            to->sums.signal += from->signal;
-            to->sums.noise += from->noise;
-            to->sums.dot += from->dot;
-            to->sums.power += from->power;
-            if (from->max_error > to->sums.max_error) to->sums.max_error = from->max_error;
+            tmb_sums_add(&to->sums, from);
         }
     }
 }
@@ -164,65 +153,245 @@ static tmb_status finish_shard(tmb_run *run, uint32_t f, tmb_err *err)
     return record(run, f, false, err);
 }
 
-static void advise(const tmb_run *run, size_t i, bool soon)
+/* ---- what a thread can do ----------------------------------------------------------------------
+ */
+
+typedef enum job_kind { JOB_NONE, JOB_END, JOB_BLOCK, JOB_READ, JOB_PUBLISH, JOB_ITEM } job_kind;
+
+typedef struct job {
+    job_kind kind;
+    tmb_blocks_job block;
+    tmb_step *step;
+    uint32_t file;
+    tmb_item item;
+    tmb_worker *worker;
+} job;
+
+/* Inside: a shard that only wants its name. */
+static bool take_shard(tmb_run *run, uint32_t *file)
 {
-    if (i >= run->work.n_pieces) return;
-    const tmb_piece *piece = &run->work.pieces[i];
-    const tmb_checkpoint *ckpt = run->plan->job.model->ckpt;
-    if (piece->bundle != TMB_NONE)
-        tmb_bundle_advise(run->plan, &run->plan->bundles[piece->bundle], soon);
-    else
-        tmb_checkpoint_advise(ckpt, &ckpt->tensors[run->plan->outs[piece->out].source],
-                              piece->begin, piece->bytes, soon);
+    for (const tmb_blocks_file *b = run->blocks.files; b; b = b->next) {
+        uint32_t f = (uint32_t)((const tmb_shard_writer *)(const void *)(
+                                    (const char *)b - offsetof(tmb_shard_writer, blocks)) -
+                                run->shards);
+        if (run->publishing[f] || run->work.left[f] || !tmb_blocks_done(b)) continue;
+        run->publishing[f] = true;
+        *file = f;
+        return true;
+    }
+    return false;
 }
 
-static tmb_status do_piece(tmb_run *run, tmb_worker *worker, size_t i, tmb_err *err)
+static bool take_item(tmb_run *run, job *j)
 {
-    const tmb_piece *piece = &run->work.pieces[i];
+    if (!run->n_idle || !tmb_stage_take(&run->stage, &j->item)) return false;
+    j->worker = run->idle[--run->n_idle];
+    return true;
+}
+
+/* Inside. */
+static tmb_status choose(tmb_run *run, job *j, tmb_err *err)
+{
+    *j = (job){.kind = JOB_NONE};
+    if (run->monitor.failed) {
+        j->kind = JOB_END;
+    } else if (tmb_blocks_take_write(&run->blocks, &j->block)) {
+        j->kind = JOB_BLOCK;
+    } else {
+        if (run->stage.reading < run->readers) TRY(tmb_stage_next(&run->stage, &j->step, err));
+        if (j->step)
+            j->kind = JOB_READ;
+        else if (take_shard(run, &j->file))
+            j->kind = JOB_PUBLISH;
+        else if (tmb_blocks_take_hash(&run->blocks, &j->block))
+            j->kind = JOB_BLOCK;
+        else if (take_item(run, j))
+            j->kind = JOB_ITEM;
+        else if (tmb_stage_finished(&run->stage) && !run->blocks.files && !run->busy)
+            j->kind = JOB_END;
+    }
+    run->busy += j->kind > JOB_END;
+    return TMB_OK;
+}
+
+/* Outside: the last piece of a shard is done; nothing but its constants is missing. */
+static tmb_status complete(tmb_run *run, uint32_t f, tmb_err *err)
+{
+    TRY(tmb_shard_constants(&run->shards[f], err));
+    tmb_enter(&run->monitor);
+    run->work.left[f] = 0;
+    tmb_changed(&run->monitor);
+    tmb_leave(&run->monitor);
+    return TMB_OK;
+}
+
+/* The numbers of a bundle that several threads worked on, and the sum of their errors. */
+static tmb_status finish_bundle(tmb_run *run, job *j, tmb_shard_writer *w, tmb_err *err)
+{
+    const tmb_shared *shared = j->item.step->shared;
+    const tmb_plan *plan = run->plan;
+    for (uint32_t i = 0; i < shared->bundle->n_units; i++) {
+        uint32_t u = shared->bundle->units[i];
+        TRY(tmb_worker_numbers(j->worker, u, shared->amax[i], w, err));
+        if (!tmb_unit_measured(plan, u, w)) continue;
+        uint64_t tiles = tmb_ceil_div(plan->job.model->units[u].out, TMB_TILE_ROWS);
+        run->sums[u] = (tmb_sums){0};
+        for (uint64_t t = 0; t < tiles; t++)
+            tmb_sums_add(&run->sums[u], &shared->tiles[shared->tile_first[i] + t]);
+    }
+    return TMB_OK;
+}
+
+static tmb_status do_item(tmb_run *run, job *j, tmb_err *err)
+{
+    const tmb_item *item = &j->item;
+    const tmb_step *step = item->step;
+    const tmb_piece *piece = &run->work.pieces[step->piece];
+    const tmb_plan *plan = run->plan;
     tmb_shard_writer *w = &run->shards[piece->file];
+    tmb_shared *shared = step->shared;
+    float amax = 0;
     TRY(open_shard(run, piece->file, err));
-    advise(run, i + (size_t)run->plan->options.threads, true);
-    if (piece->bundle != TMB_NONE)
-        TRY(tmb_worker_bundle(worker, &run->plan->bundles[piece->bundle], w, run->sums, err));
-    else
-        TRY(tmb_worker_copy(worker, &run->plan->outs[piece->out], piece->begin, piece->bytes, w,
-                            err));
-    advise(run, i, false);
-    __atomic_add_fetch(&run->done_pieces, 1, __ATOMIC_RELAXED);
-    if (__atomic_sub_fetch(&run->work.left[piece->file], 1, __ATOMIC_ACQ_REL)) return TMB_OK;
-    return finish_shard(run, piece->file, err);
+    switch (item->kind) {
+    case TMB_ITEM_COPY:
+        TRY(tmb_worker_copy(j->worker, &step->staged, &plan->outs[piece->out], piece->begin,
+                            piece->bytes, w, err));
+        break;
+    case TMB_ITEM_ALONE:
+        if (!step->staged.n) tmb_bundle_advise(plan, &plan->bundles[piece->bundle], true);
+        TRY(tmb_worker_bundle(j->worker, &step->staged, &plan->bundles[piece->bundle], w, run->sums,
+                              err));
+        if (!step->staged.n) tmb_bundle_advise(plan, &plan->bundles[piece->bundle], false);
+        break;
+    case TMB_ITEM_SCAN:
+        TRY(tmb_worker_scan(j->worker, &step->staged, shared->bundle->units[item->unit],
+                            item->begin, item->end, &amax, err));
+        break;
+    case TMB_ITEM_WRITE:
+        TRY(tmb_worker_encode(
+            j->worker, &step->staged, shared->bundle->units[item->unit], shared->amax[item->unit],
+            item->begin, item->end, w,
+            &shared->tiles[shared->tile_first[item->unit] + item->begin / TMB_TILE_ROWS], err));
+        break;
+    case TMB_ITEM_FINISH:
+        TRY(finish_bundle(run, j, w, err));
+        break;
+    }
+    tmb_enter(&run->monitor);
+    bool last = false;
+    if (tmb_stage_give(&run->stage, item, amax)) {
+        run->done_pieces++;
+        /* the one that takes the last keeps it until the constants are written too */
+        last = run->work.left[piece->file] == 1;
+        if (!last) run->work.left[piece->file]--;
+    }
+    tmb_leave(&run->monitor);
+    return last ? complete(run, piece->file, err) : TMB_OK;
+}
+
+static tmb_status do_job(tmb_run *run, job *j, tmb_err *err)
+{
+    switch (j->kind) {
+    case JOB_BLOCK:
+        return tmb_blocks_do(&run->blocks, &j->block, err);
+    case JOB_READ:
+        return tmb_stage_read(&run->stage, j->step, err);
+    case JOB_PUBLISH:
+        return finish_shard(run, j->file, err);
+    case JOB_ITEM:
+        return do_item(run, j, err);
+    case JOB_NONE:
+    case JOB_END:
+        break;
+    }
+    return TMB_OK;
 }
 
 static void work_on(void *ctx)
 {
     tmb_run *run = ctx;
     tmb_err err = {0};
-    tmb_worker *worker = NULL;
-    const tmb_pulse pulse = {.beat = beat, .ctx = run};
-    tmb_status status = tmb_worker_open(&worker, run->plan, run->ops, &pulse, &err);
-    while (!status && !__atomic_load_n(&run->failed, __ATOMIC_ACQUIRE)) {
-        size_t i = __atomic_fetch_add(&run->next, 1, __ATOMIC_RELAXED);
-        if (i >= run->work.n_pieces) break;
-        status = do_piece(run, worker, i, &err);
+    job j;
+    tmb_enter(&run->monitor);
+    for (;;) {
+        tmb_status status = choose(run, &j, &err);
+        if (status) tmb_monitor_fail(&run->monitor, &err);
+        if (status || j.kind == JOB_END) break;
+        if (j.kind == JOB_NONE) {
+            tmb_wait(&run->monitor);
+            continue;
+        }
+        tmb_leave(&run->monitor);
+        status = do_job(run, &j, &err);
+        tmb_enter(&run->monitor);
+        run->busy--;
+        if (j.worker) run->idle[run->n_idle++] = j.worker;
+        if (status) tmb_monitor_fail(&run->monitor, &err);
+        tmb_changed(&run->monitor);
     }
-    if (status) fail(run, &err);
-    tmb_worker_close(worker);
+    tmb_changed(&run->monitor);
+    tmb_leave(&run->monitor);
+}
+
+/* ---- all of them -------------------------------------------------------------------------------
+ */
+
+static tmb_status open_workers(tmb_run *run, tmb_err *err)
+{
+    const tmb_pulse pulse = {.beat = beat, .ctx = run};
+    int threads = run->plan->options.threads;
+    run->idle = calloc((size_t)threads + 1, sizeof *run->idle);
+    if (!run->idle) return tmb_fail_memory(err, (uint64_t)threads * 8, "workers");
+    while (run->n_idle < threads) {
+        TRY(tmb_worker_open(&run->idle[run->n_idle], run->plan, run->ops, &pulse, err));
+        run->n_idle++;
+    }
+    return TMB_OK;
+}
+
+/* Shards of nothing but constants, or of empty tensors, have no piece that would begin them. */
+static tmb_status begin_empty(tmb_run *run, tmb_err *err)
+{
+    for (uint32_t f = 0; f < run->plan->n_files; f++) {
+        if (run->output.journal.have[f] || run->work.left[f]) continue;
+        TRY(open_shard(run, f, err));
+        TRY(tmb_shard_constants(&run->shards[f], err));
+    }
+    return TMB_OK;
 }
 
 tmb_status tmb_run_shards(tmb_run *run, tmb_err *err)
 {
-    tmb_team_run(run->plan->options.threads, work_on, run);
-
-    /* a shard of nothing but constants, or of empty tensors, has no piece that would finish it */
-    for (uint32_t f = 0; f < run->plan->n_files && !run->failed; f++) {
-        if (run->open[f] || run->output.journal.have[f]) continue;
-        tmb_status status = open_shard(run, f, &run->err);
-        if (!status) status = finish_shard(run, f, &run->err);
-        if (status) run->failed = 1;
+    const tmb_plan *plan = run->plan;
+    int threads = plan->options.threads;
+    run->readers = threads < 8 ? 2 : 4;
+    run->publishing = calloc(plan->n_files + 1, sizeof *run->publishing);
+    tmb_status status = TMB_OK;
+    if (!run->publishing) status = tmb_fail_memory(err, plan->n_files, "the shards");
+    if (!status)
+        status = tmb_blocks_open(&run->blocks, &run->monitor, plan->block_bytes, plan->n_blocks,
+                                 run->options->cached, err);
+    if (!status)
+        status = tmb_stage_open(&run->stage, plan, &run->work, &run->monitor, run->options->cached,
+                                err);
+    if (!status) status = open_workers(run, err);
+    if (!status) status = begin_empty(run, err);
+    if (!status) {
+        tmb_team_run(threads + (int)run->readers + 1, work_on, run);
+        if (run->monitor.failed) {
+            status = run->monitor.err.status;
+            if (err) *err = run->monitor.err;
+        }
     }
-    for (uint32_t f = 0; f < run->plan->n_files; f++)
+    for (uint32_t f = 0; f < plan->n_files; f++)
         if (run->open[f]) tmb_shard_discard(&run->shards[f]);
-    if (!run->failed) return TMB_OK;
-    if (err) *err = run->err;
-    return run->err.status;
+    for (int i = 0; i < run->n_idle; i++)
+        tmb_worker_close(run->idle[i]);
+    tmb_stage_close(&run->stage);
+    tmb_blocks_close(&run->blocks);
+    free(run->idle);
+    free(run->publishing);
+    run->idle = NULL;
+    run->publishing = NULL;
+    return status;
 }

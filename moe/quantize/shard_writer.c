@@ -10,8 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WRITEBACK_BYTES (UINT64_C(64) << 20)
-
 static tmb_status reserve(const tmb_shard_writer *w, uint64_t bytes, tmb_err *err)
 {
     int rc;
@@ -50,13 +48,13 @@ static tmb_status write_header(tmb_shard_writer *w, tmb_err *err)
     unsigned char length[8];
     for (int i = 0; i < 8; i++)
         length[i] = (unsigned char)((uint64_t)bytes >> (8 * i));
-    if (!status) status = tmb_file_pwrite(w->fd, length, 8, 0, w->path, err);
-    if (!status) status = tmb_file_pwrite(w->fd, text, bytes, 8, w->path, err);
+    if (!status) status = tmb_blocks_put(&w->blocks, length, 8, 0, err);
+    if (!status) status = tmb_blocks_put(&w->blocks, text, bytes, 8, err);
     free(text);
     return status;
 }
 
-static tmb_status write_constants(tmb_shard_writer *w, tmb_err *err)
+tmb_status tmb_shard_constants(tmb_shard_writer *w, tmb_err *err)
 {
     for (uint32_t i = 0; i < w->file->n_outs; i++) {
         const tmb_out *out = &w->plan->outs[w->file->out_first + i];
@@ -67,7 +65,7 @@ static tmb_status write_constants(tmb_shard_writer *w, tmb_err *err)
 }
 
 tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t file, int dirfd,
-                            const char *folder, tmb_err *err)
+                            const char *folder, tmb_blocks *blocks, tmb_err *err)
 {
     *w = (tmb_shard_writer){
         .plan = plan, .file = &plan->files[file], .folder = folder, .dirfd = dirfd, .fd = -1};
@@ -84,9 +82,10 @@ tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t 
         w->temporary[0] = '\0';
         status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create", w->path);
     }
-    if (!status) status = reserve(w, w->file->header_bytes + w->file->data_bytes, err);
+    uint64_t bytes = w->file->header_bytes + w->file->data_bytes;
+    if (!status) status = reserve(w, bytes, err);
+    if (!status) status = tmb_blocks_join(&w->blocks, blocks, w->fd, bytes, w->path, err);
     if (!status) status = write_header(w, err);
-    if (!status) status = write_constants(w, err);
     if (status) tmb_shard_discard(w);
     return status;
 }
@@ -96,23 +95,15 @@ tmb_status tmb_shard_write(tmb_shard_writer *w, const void *data, size_t n, uint
 {
     if (offset > w->file->data_bytes || n > w->file->data_bytes - offset)
         return tmb_fail(err, TMB_EINTERNAL, "%s: a write past the end", w->file->name);
-    TRY(tmb_file_pwrite(w->fd, data, n, w->file->header_bytes + offset, w->path, err));
-    uint64_t after = __atomic_add_fetch(&w->written, n, __ATOMIC_RELAXED);
-    /* The disk begins now instead of at fsync(). */
-    if (after / WRITEBACK_BYTES != (after - n) / WRITEBACK_BYTES)
-        (void)sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-    return TMB_OK;
+    return tmb_blocks_put(&w->blocks, data, n, w->file->header_bytes + offset, err);
 }
 
 tmb_status tmb_shard_publish(tmb_shard_writer *w, char sha256[TMB_SHA256_HEX], tmb_err *err)
 {
-    uint64_t written = __atomic_load_n(&w->written, __ATOMIC_RELAXED);
-    if (written != w->file->data_bytes)
-        return tmb_fail(err, TMB_EINTERNAL, "%s: %llu of %llu bytes were written", w->file->name,
-                        (unsigned long long)written, (unsigned long long)w->file->data_bytes);
-    /* The disk starts writing while the hash runs over the cached pages. */
-    (void)sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-    TRY(tmb_sha256_file(w->fd, w->path, sha256, err));
+    if (!tmb_blocks_done(&w->blocks))
+        return tmb_fail(err, TMB_EINTERNAL, "%s: bytes are missing", w->file->name);
+    TRY(tmb_sha256_end(w->blocks.sha256, sha256, err));
+    tmb_blocks_leave(&w->blocks);
     if (tmb_fsync(w->fd))
         return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush to the disk", w->path);
     (void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -129,6 +120,7 @@ tmb_status tmb_shard_publish(tmb_shard_writer *w, char sha256[TMB_SHA256_HEX], t
 
 void tmb_shard_discard(tmb_shard_writer *w)
 {
+    tmb_blocks_leave(&w->blocks);
     if (w->fd >= 0) close(w->fd);
     if (w->temporary[0]) unlinkat(w->dirfd, w->temporary, 0);
     free(w->path);

@@ -6,6 +6,7 @@
 #ifndef TMB_QUANTIZE_SHARD_WRITER_H
 #define TMB_QUANTIZE_SHARD_WRITER_H
 
+#include "moe/quantize/blocks.h"
 #include "moe/quantize/plan.h"
 
 #define TMB_TEMPORARY ".tmp-" /* what names of unfinished files begin with */
@@ -17,18 +18,20 @@ typedef struct tmb_shard_writer {
     int dirfd, fd;
     char temporary[64]; /* "" when there is none */
     char *path;         /* of the final name, for messages */
-    uint64_t written;   /* atomic: bytes of data */
+    tmb_blocks_file blocks;
 } tmb_shard_writer;
 
-/* Make the temporary file, reserve its space on the disk, write header and constants.
- * TMB_ECREATE when there is no space. */
+/* Make the temporary file, reserve its space on the disk, write the header.  TMB_ECREATE when there
+ * is no space. */
 tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t file, int dirfd,
-                            const char *folder, tmb_err *err) TMB_CHECKED;
+                            const char *folder, tmb_blocks *blocks, tmb_err *err) TMB_CHECKED;
 /* data [n] at `offset` of the data buffer.  Safe from several threads for ranges that do not
  * overlap; a range is written once. */
 tmb_status tmb_shard_write(tmb_shard_writer *w, const void *data, size_t n, uint64_t offset,
                            tmb_err *err) TMB_CHECKED;
-/* Hash, fsync, rename, fsync of the folder. */
+/* The constants of the layout, once all else was written. */
+tmb_status tmb_shard_constants(tmb_shard_writer *w, tmb_err *err) TMB_CHECKED;
+/* When all blocks are done: the checksum, fsync, rename, fsync of the folder. */
 tmb_status tmb_shard_publish(tmb_shard_writer *w, char sha256[TMB_SHA256_HEX],
                              tmb_err *err) TMB_CHECKED;
 /* Give everything back; a temporary file that was not published is removed. */

@@ -7,7 +7,7 @@
 
 #include "moe/quantize/plan.h"
 
-#define TMB_PIECE_BYTES (UINT64_C(64) << 20) /* of a large tensor that is copied */
+#define TMB_PIECE_BYTES (UINT64_C(8) << 20) /* of a large tensor that is copied */
 
 typedef struct tmb_piece {
     uint32_t file;
@@ -19,7 +19,7 @@ typedef struct tmb_piece {
 typedef struct tmb_work {
     tmb_piece *pieces;
     size_t n_pieces;
-    uint32_t *left;      /* [n_files]: pieces of each shard */
+    uint32_t *left;      /* [n_files]: pieces of each shard that are not done */
     uint64_t read_bytes; /* of the source, for progress */
 } tmb_work;
 

@@ -180,9 +180,34 @@ libtombac_a_SOURCES +=           \
 	moe/recipe/size.c        \
 	moe/recipe/spec.c        \
 	moe/recipe/warn.c        \
-	moe/tokens/data.h        \
-	moe/tokens/source.h      \
-	moe/tokens/tokenizer.h   \
+	moe/tokens/added.c        \
+	moe/tokens/bpe.c          \
+	moe/tokens/buf.h          \
+	moe/tokens/data.h         \
+	moe/tokens/decode.c       \
+	moe/tokens/encode.c       \
+	moe/tokens/file.c         \
+	moe/tokens/internal.h     \
+	moe/tokens/lines.c        \
+	moe/tokens/lines.h        \
+	moe/tokens/nfc.c          \
+	moe/tokens/nfc.h          \
+	moe/tokens/normal.c       \
+	moe/tokens/parts.c        \
+	moe/tokens/patterns.c     \
+	moe/tokens/patterns.h     \
+	moe/tokens/source.h       \
+	moe/tokens/split.c        \
+	moe/tokens/tokenizer.h    \
+	moe/tokens/translate.c    \
+	moe/tokens/ucd.c          \
+	moe/tokens/ucd.h          \
+	moe/tokens/ucd_forms.inc  \
+	moe/tokens/ucd_runs.inc   \
+	moe/tokens/utf8.c         \
+	moe/tokens/utf8.h         \
+	moe/tokens/vocab.c        \
+	moe/tokens/vocab.h        \
 	moe/verify/compare.c \
 	moe/verify/config.c \
 	moe/verify/ct_scheme.c \

@@ -25,6 +25,7 @@ check_PROGRAMS +=           \
 	tests/test_verify         \
 	tests/test_stored         \
 	tests/test_terminal       \
+	tests/test_tokenizer      \
 	tests/test_w4a16          \
 	tests/test_weight
 dist_check_SCRIPTS +=       \
@@ -42,6 +43,7 @@ EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_parts.h \
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
 EXTRA_DIST += tests/comm_cases.h
+EXTRA_DIST += tests/tokens.h tests/data/tokenizers
 EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/whole
 
 # Programs that measure, or make what is measured; not run by make check.

@@ -164,6 +164,85 @@ void tmb_regex_close(tmb_regex *re)
     free(re);
 }
 
+/* --- searches --------------------------------------------------------------------------------- */
+
+enum { SEARCH_STACK = 32 << 10, SEARCH_STACK_MAX = 64 << 20 }; /* of the JIT, bytes */
+
+struct tmb_search {
+    pcre2_code *code;
+};
+
+struct tmb_search_room {
+    pcre2_match_data *data;
+    pcre2_match_context *context;
+    pcre2_jit_stack *stack;
+};
+
+tmb_status tmb_search_open(tmb_search **out, const char *pattern, tmb_err *err)
+{
+    int code;
+    PCRE2_SIZE at;
+    tmb_search *s = calloc(1, sizeof *s);
+    if (!s) return tmb_fail_memory(err, sizeof *s, "a pattern");
+    s->code = pcre2_compile((PCRE2_SPTR)pattern, strlen(pattern), PCRE2_NEVER_UTF, &code, &at, NULL);
+    if (!s->code) {
+        char why[128] = "";
+        (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
+        tmb_search_close(s);
+        return tmb_fail(err, TMB_EINTERNAL, "pattern \"%.200s\": %s at byte %zu", pattern, why,
+                        (size_t)at);
+    }
+    (void)pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE); /* else pcre2_match() interprets */
+    *out = s;
+    return TMB_OK;
+}
+
+void tmb_search_close(tmb_search *s)
+{
+    if (!s) return;
+    pcre2_code_free(s->code);
+    free(s);
+}
+
+tmb_status tmb_search_room_open(tmb_search_room **out, tmb_err *err)
+{
+    tmb_search_room *r = calloc(1, sizeof *r);
+    if (!r) return tmb_fail_memory(err, sizeof *r, "a search");
+    r->data = pcre2_match_data_create(1, NULL);
+    r->context = pcre2_match_context_create(NULL);
+    r->stack = pcre2_jit_stack_create(SEARCH_STACK, SEARCH_STACK_MAX, NULL); /* NULL: no JIT */
+    if (!r->data || !r->context) {
+        tmb_search_room_close(r);
+        return tmb_fail_memory(err, SEARCH_STACK, "a search");
+    }
+    if (r->stack) pcre2_jit_stack_assign(r->context, NULL, r->stack);
+    pcre2_set_match_limit(r->context, UINT32_MAX);
+    *out = r;
+    return TMB_OK;
+}
+
+void tmb_search_room_close(tmb_search_room *r)
+{
+    if (!r) return;
+    pcre2_jit_stack_free(r->stack);
+    pcre2_match_context_free(r->context);
+    pcre2_match_data_free(r->data);
+    free(r);
+}
+
+int tmb_search_next(const tmb_search *s, tmb_search_room *r, const uint8_t *text, size_t n,
+                    size_t from, size_t *begin, size_t *end)
+{
+    int found = pcre2_match(s->code, text, n, from, 0, r->data, r->context);
+    if (found == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter takes its room from the heap */
+        found = pcre2_match(s->code, text, n, from, PCRE2_NO_JIT, r->data, r->context);
+    if (found < 0) return found == PCRE2_ERROR_NOMATCH ? 0 : -1;
+    const PCRE2_SIZE *at = pcre2_get_ovector_pointer(r->data);
+    *begin = at[0];
+    *end = at[1];
+    return 1;
+}
+
 /* --- near misses ------------------------------------------------------------------------------ */
 
 unsigned tmb_edit_distance(const char *a, const char *b)

@@ -29,6 +29,9 @@ libtombac_a_SOURCES +=           \
 	kernels/base/safe.h      \
 	kernels/cpu/cpu.c        \
 	kernels/cpu/cpu.h        \
+	kernels/cpu/nn_exp.h     \
+	kernels/cpu/nn_ref.c     \
+	kernels/cpu/nn_vector.h  \
 	kernels/cpu/ref.c        \
 	kernels/cpu/tables.h     \
 	kernels/cpu/vector.h     \
@@ -41,10 +44,14 @@ noinst_LIBRARIES += kernels/cpu/libavx2.a
 kernels_cpu_libavx2_a_SOURCES = kernels/cpu/avx2.c
 kernels_cpu_libavx2_a_CFLAGS = $(AM_CFLAGS) $(AVX2_CFLAGS)
 libtombac_a_LIBADD += $(kernels_cpu_libavx2_a_OBJECTS)
+noinst_LIBRARIES += kernels/cpu/libnn_avx2.a
+kernels_cpu_libnn_avx2_a_SOURCES = kernels/cpu/nn_avx2.c
+kernels_cpu_libnn_avx2_a_CFLAGS = $(AM_CFLAGS) $(AVX2_CFLAGS) -mfma
+libtombac_a_LIBADD += $(kernels_cpu_libnn_avx2_a_OBJECTS)
 endif
 if HAVE_AVX512
 noinst_LIBRARIES += kernels/cpu/libavx512.a
-kernels_cpu_libavx512_a_SOURCES = kernels/cpu/avx512.c
+kernels_cpu_libavx512_a_SOURCES = kernels/cpu/avx512.c kernels/cpu/nn_avx512.c
 kernels_cpu_libavx512_a_CFLAGS = $(AM_CFLAGS) $(AVX512_CFLAGS)
 libtombac_a_LIBADD += $(kernels_cpu_libavx512_a_OBJECTS)
 endif

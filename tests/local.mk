@@ -16,6 +16,7 @@ check_PROGRAMS +=           \
 	tests/test_layout         \
 	tests/test_malformed      \
 	tests/test_model          \
+	tests/test_nn             \
 	tests/test_ops            \
 	tests/test_plan           \
 	tests/test_quantize       \

@@ -42,33 +42,35 @@ static inline size_t tmb_packed_panels(size_t out)
 typedef struct tmb_nn {
     const char *name; /* "ref", "avx2", "avx512" */
 
-    /* Panels first … of to = rows 32*first … of the weight: w [rows, to->in] f32, rows a multiple
-     * of 32 or ending at to->out. */
-    void (*pack)(tmb_packed *to, size_t first, const float *w, size_t rows);
+    /* Panels first … of to = rows 32*first … of the weight: w [rows, to->in] f32 with row distance
+     * stride; rows a multiple of 32, or ending at to->out. */
+    void (*pack)(const tmb_packed *to, size_t first, const float *w, size_t rows, size_t stride);
+    /* The whole of to from w [to->in, to->out] f32 with row distance stride. */
+    void (*pack_turned)(const tmb_packed *to, const float *w, size_t stride);
     /* xp [ceil(rows/12), in, 12] f32 = x [rows, in] with row distance stride, short blocks filled
      * with zeros. */
     void (*pack_rows)(float *xp, const float *x, size_t rows, size_t in, size_t stride);
-    /* y[r][32p … ] = sum over k of x[r][k] * w[o][k], plus bias [out] when not NULL, for the rows
-     * and the panels first … first+panels-1.  xp: rows of pack_rows.  y [rows, out], row distance
-     * stride; only columns below w->out are written.  work: TMB_NN_DEPTH * TMB_NN_PANEL floats. */
-    void (*gemm)(float *y, size_t stride, const float *xp, size_t rows, const tmb_packed *w,
-                 size_t first, size_t panels, const float *bias, float *work);
+    /* y[r][32p … ] = sum over k of x[r][k] * w[o][k], plus bias [w->out] when not NULL, for the rows
+     * and the panels first … first+panels-1.  xp: rows of pack_rows, of which k = 0 … depth-1 are
+     * summed; depth <= w->in is the row length of xp.  y [rows, w->out], row distance stride. */
+    void (*gemm)(float *y, size_t stride, const float *xp, size_t rows, size_t depth,
+                 const tmb_packed *w, size_t first, size_t panels, const float *bias);
 
-    /* y = x / sqrt(mean(x^2) + eps) * weight, for one row of n; weight NULL: ones.  y may be x. */
+    /* y [n] = x / sqrt(mean(x^2) + eps) * weight; weight NULL: ones.  y may be x. */
     void (*rms_norm)(float *y, const float *x, const float *weight, size_t n, float eps);
     /* y [n] += x [n] * scale. */
     void (*add_scaled)(float *y, const float *x, float scale, size_t n);
     /* y [n] = x [n] * scale; y may be x. */
     void (*scale)(float *y, const float *x, float scale, size_t n);
-    /* x [n] = softmax(x * scale) over the first `seen` of them after `from`, zero elsewhere.
-     * sink: one more logit that takes its share and is dropped; NULL for none. */
-    void (*softmax)(float *x, size_t n, size_t from, size_t seen, float scale, const float *sink);
-    /* y [n] = sigmoid(x) */
+    /* x [n] = softmax(x * scale) of the elements from … to-1, zero elsewhere.  sink: one more logit,
+     * which takes its share and is dropped; NULL for none. */
+    void (*softmax)(float *x, size_t n, size_t from, size_t to, float scale, const float *sink);
+    /* y [n] = 1 / (1 + exp(-x)); y may be x. */
     void (*sigmoid)(float *y, const float *x, size_t n);
-    /* gate [n] = silu(gate) * up. */
+    /* gate [n] = gate / (1 + exp(-gate)) * up. */
     void (*swiglu)(float *gate, const float *up, size_t n);
-    /* gate [n] = (min(max(up, -limit), limit) + 1) * g * sigmoid(alpha * g), g = min(gate, limit):
-     * the activation of gpt-oss. */
+    /* gate [n] = (u + 1) * g / (1 + exp(-alpha * g)), g = min(gate, limit), u = up within ±limit: the
+     * activation of gpt-oss. */
     void (*swiglu_clamped)(float *gate, const float *up, size_t n, float alpha, float limit);
     /* Rotate pairs of x by the angles whose cosines and sines are cos, sin [half]: element i with
      * i + half, or 2i with 2i + 1 when paired. */

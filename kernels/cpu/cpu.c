@@ -25,6 +25,20 @@ static const tmb_ops *const tables[] = {
 };
 enum { TABLES = sizeof tables / sizeof *tables };
 
+static const tmb_nn *const networks[TABLES] = {
+    &tmb_nn_ref,
+#ifdef HAVE_AVX2
+    &tmb_nn_avx2,
+#else
+    NULL,
+#endif
+#ifdef HAVE_AVX512
+    &tmb_nn_avx512,
+#else
+    NULL,
+#endif
+};
+
 #if defined HAVE_AVX2 || defined HAVE_AVX512
 /* Not every compiler's __builtin_cpu_supports() knows the name. */
 static bool has_f16c(void)
@@ -69,4 +83,31 @@ const tmb_ops *tmb_cpu_ops(void)
     for (int i = TABLES - 1; !ops; i--)
         if (runs_here(i)) ops = tables[i];
     return ops;
+}
+
+static bool network_runs_here(int i)
+{
+    if (!runs_here(i)) return false;
+#ifdef HAVE_AVX2
+    if (i == 1) return __builtin_cpu_supports("fma");
+#endif
+    return true;
+}
+
+const tmb_nn *tmb_cpu_nn_at(int n)
+{
+    for (int i = 0; i < TABLES; i++)
+        if (network_runs_here(i) && n-- == 0) return networks[i];
+    return NULL;
+}
+
+const tmb_nn *tmb_cpu_nn(void)
+{
+    const char *asked = getenv("TOMBAC_CPU");
+    const tmb_nn *nn = NULL;
+    for (int i = 0; asked && i < TABLES; i++)
+        if (network_runs_here(i) && strcmp(networks[i]->name, asked) == 0) nn = networks[i];
+    for (int i = TABLES - 1; !nn; i--)
+        if (network_runs_here(i)) nn = networks[i];
+    return nn;
 }

@@ -57,9 +57,25 @@ libtombac_a_SOURCES +=           \
 	moe/format/nvfp4.h       \
 	moe/format/parts.c       \
 	moe/format/parts.h       \
+	moe/infer/attend.c       \
+	moe/infer/attention.c    \
+	moe/infer/bind.c         \
+	moe/infer/config.c       \
 	moe/infer/config.h       \
+	moe/infer/decoder.h      \
+	moe/infer/enter.c        \
+	moe/infer/experts.c      \
+	moe/infer/forward.c      \
 	moe/infer/forward.h      \
+	moe/infer/keys.c         \
+	moe/infer/keys.h         \
+	moe/infer/load.c         \
+	moe/infer/memory.c       \
+	moe/infer/multiply.c     \
 	moe/infer/observe.h      \
+	moe/infer/rope.c         \
+	moe/infer/rope.h         \
+	moe/infer/route.c        \
 	moe/io/calls.h           \
 	moe/io/checkpoint.c      \
 	moe/io/checkpoint.h      \
@@ -101,6 +117,7 @@ libtombac_a_SOURCES +=           \
 	moe/layout/modules.c     \
 	moe/layout/modules.h     \
 	moe/model/arch.h         \
+	moe/model/arch_forward.h \
 	moe/model/arch_rows.h    \
 	moe/model/archs.c        \
 	moe/model/archs.h        \

@@ -2,11 +2,13 @@
 # library), or a script tests/x.test.  Both print TAP.
 check_PROGRAMS +=           \
 	tests/test_assign         \
+	tests/test_attend         \
 	tests/test_bad_recipes    \
 	tests/test_base           \
 	tests/test_comm           \
 	tests/test_faults         \
 	tests/test_formats        \
+	tests/test_forward        \
 	tests/test_golden         \
 	tests/test_inventory      \
 	tests/test_io_checkpoint  \
@@ -40,8 +42,8 @@ dist_check_SCRIPTS +=       \
 	tests/plan.test
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
 EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_parts.h \
-	tests/loader_rules.h tests/mini_model.h tests/faulty.h tests/run_job.h tests/sparse.h tests/tap.h
-EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/golden tests/data/names tests/data/tinymoe
+	tests/loader_rules.h tests/mini_model.h tests/faulty.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h
+EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/forward tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
 EXTRA_DIST += tests/comm_cases.h
 EXTRA_DIST += tests/tokens.h tests/data/tokenizers

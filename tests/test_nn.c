@@ -140,13 +140,15 @@ static void check_rows(const tmb_nn *nn, size_t n)
         want[i] = x[i] / sqrt(sum / (double)n + 1e-3) * w[i];
     nn->rms_norm(y, x, w, n, 1e-3f);
     ref->rms_norm(z, x, w, n, 1e-3f);
-    ok(distance(y, want, n) < 1e-6 && !memcmp(y, z, n * sizeof *y), "%s: rms_norm of %zu", nn->name, n);
+    ok(distance(y, want, n) < 1e-6 && !memcmp(y, z, n * sizeof *y), "%s: rms_norm of %zu", nn->name,
+       n);
 
     for (size_t i = 0; i < n; i++)
         want[i] = x[i] / (1 + exp(-(double)x[i])) * w[i];
     memcpy(y, x, n * sizeof *y), memcpy(z, x, n * sizeof *z);
     nn->swiglu(y, w, n), ref->swiglu(z, w, n);
-    ok(distance(y, want, n) < 1e-6 && !memcmp(y, z, n * sizeof *y), "%s: swiglu of %zu", nn->name, n);
+    ok(distance(y, want, n) < 1e-6 && !memcmp(y, z, n * sizeof *y), "%s: swiglu of %zu", nn->name,
+       n);
 
     for (size_t i = 0; i < n; i++) {
         double g = fmin(x[i], 1.5), u = fmax(fmin(w[i], 1.5), -1.5);
@@ -160,7 +162,8 @@ static void check_rows(const tmb_nn *nn, size_t n)
     for (size_t i = 0; i < n; i++)
         want[i] = 1 / (1 + exp(-(double)x[i]));
     nn->sigmoid(y, x, n), ref->sigmoid(z, x, n);
-    ok(distance(y, want, n) < 1e-6 && !memcmp(y, z, n * sizeof *y), "%s: sigmoid of %zu", nn->name, n);
+    ok(distance(y, want, n) < 1e-6 && !memcmp(y, z, n * sizeof *y), "%s: sigmoid of %zu", nn->name,
+       n);
 
     memcpy(y, x, n * sizeof *y), memcpy(z, x, n * sizeof *z);
     for (size_t i = 0; i < n; i++)
@@ -185,8 +188,8 @@ static void check_softmax(const tmb_nn *nn, size_t n, size_t from, size_t to, co
         want[i] = exp((double)x[i] * 0.25) / sum;
     nn->softmax(y, n, from, to, 0.25f, sink);
     ref->softmax(z, n, from, to, 0.25f, sink);
-    ok(distance(y, want, n) < 2e-6 && !memcmp(y, z, n * sizeof *y), "%s: softmax of %zu … %zu of %zu%s",
-       nn->name, from, to, n, sink ? " with a sink" : "");
+    ok(distance(y, want, n) < 2e-6 && !memcmp(y, z, n * sizeof *y),
+       "%s: softmax of %zu … %zu of %zu%s", nn->name, from, to, n, sink ? " with a sink" : "");
     nn->softmax(x, to, from, to, 0.25f, sink);
     ok(!memcmp(x, y, to * sizeof *x), "%s: … does not see what lies behind", nn->name);
     free(x), free(y), free(z), free(want);
@@ -222,7 +225,8 @@ static void check_extremes(const tmb_nn *nn)
     ok(good, "%s: sigmoid of huge arguments", nn->name);
     float one[] = {-1e30f, 1e30f, -INFINITY};
     nn->softmax(one, 3, 0, 3, 1, NULL);
-    ok(one[1] == 1 && one[0] < 1e-37f && one[2] < 1e-37f, "%s: softmax of huge arguments", nn->name);
+    ok(one[1] == 1 && one[0] < 1e-37f && one[2] < 1e-37f, "%s: softmax of huge arguments",
+       nn->name);
 }
 
 int main(void)

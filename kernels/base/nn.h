@@ -50,9 +50,10 @@ typedef struct tmb_nn {
     /* xp [ceil(rows/12), in, 12] f32 = x [rows, in] with row distance stride, short blocks filled
      * with zeros. */
     void (*pack_rows)(float *xp, const float *x, size_t rows, size_t in, size_t stride);
-    /* y[r][32p … ] = sum over k of x[r][k] * w[o][k], plus bias [w->out] when not NULL, for the rows
-     * and the panels first … first+panels-1.  xp: rows of pack_rows, of which k = 0 … depth-1 are
-     * summed; depth <= w->in is the row length of xp.  y [rows, w->out], row distance stride. */
+    /* y[r][32p … ] = sum over k of x[r][k] * w[o][k], plus bias [w->out] when not NULL, for the
+     * rows and the panels first … first+panels-1.  xp: rows of pack_rows, of which k = 0 … depth-1
+     * are summed; depth <= w->in is the row length of xp.  y [rows, w->out], row distance stride.
+     */
     void (*gemm)(float *y, size_t stride, const float *xp, size_t rows, size_t depth,
                  const tmb_packed *w, size_t first, size_t panels, const float *bias);
 
@@ -62,15 +63,15 @@ typedef struct tmb_nn {
     void (*add_scaled)(float *y, const float *x, float scale, size_t n);
     /* y [n] = x [n] * scale; y may be x. */
     void (*scale)(float *y, const float *x, float scale, size_t n);
-    /* x [n] = softmax(x * scale) of the elements from … to-1, zero elsewhere.  sink: one more logit,
-     * which takes its share and is dropped; NULL for none. */
+    /* x [n] = softmax(x * scale) of the elements from … to-1, zero elsewhere.  sink: one more
+     * logit, which takes its share and is dropped; NULL for none. */
     void (*softmax)(float *x, size_t n, size_t from, size_t to, float scale, const float *sink);
     /* y [n] = 1 / (1 + exp(-x)); y may be x. */
     void (*sigmoid)(float *y, const float *x, size_t n);
     /* gate [n] = gate / (1 + exp(-gate)) * up. */
     void (*swiglu)(float *gate, const float *up, size_t n);
-    /* gate [n] = (u + 1) * g / (1 + exp(-alpha * g)), g = min(gate, limit), u = up within ±limit: the
-     * activation of gpt-oss. */
+    /* gate [n] = (u + 1) * g / (1 + exp(-alpha * g)), g = min(gate, limit), u = up within ±limit:
+     * the activation of gpt-oss. */
     void (*swiglu_clamped)(float *gate, const float *up, size_t n, float alpha, float limit);
     /* Rotate pairs of x by the angles whose cosines and sines are cos, sin [half]: element i with
      * i + half, or 2i with 2i + 1 when paired. */

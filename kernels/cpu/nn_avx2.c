@@ -65,8 +65,8 @@ static inline v16 v_power(v16 x, int bias)
     return (v16){power8(x.a, bias), power8(x.b, bias)};
 }
 
-/* sum [6, 32], half the columns of it, = x [depth, 12] turned * w [depth, 32], for six of the twelve
- * rows: twelve sums, half a line of w and one element of x fill 15 of the 16 registers. */
+/* sum [6, 32], half the columns of it, = x [depth, 12] turned * w [depth, 32], for six of the
+ * twelve rows: twelve sums, half a line of w and one element of x fill 15 of the 16 registers. */
 #define FOR_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5)
 #define BEGIN(r)    __m256 a##r = _mm256_setzero_ps(), b##r = a##r;
 #define STEP(r)                                                                                    \
@@ -80,8 +80,8 @@ static inline v16 v_power(v16 x, int bias)
         _mm256_store_ps(sum + r * 32, a##r);                                                       \
         _mm256_store_ps(sum + r * 32 + 8, b##r);                                                   \
     }
-static inline __attribute__((always_inline)) void tile_of(float *sum, const float *x, const float *w,
-                                                          size_t depth, const int rows)
+static inline __attribute__((always_inline)) void
+tile_of(float *sum, const float *x, const float *w, size_t depth, const int rows)
 {
     FOR_ROWS(BEGIN)
     for (size_t k = 0; k < depth; k++, x += 12, w += 32) {

@@ -22,11 +22,11 @@ typedef __m512 v16;
         _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p))), 16))
 /* The bits of x and bias, moved to where a float32 has its exponent. */
 #define v_power(x, bias)                                                                           \
-    _mm512_castsi512_ps(_mm512_slli_epi32(                                                         \
-        _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(bias)), 23))
+    _mm512_castsi512_ps(                                                                           \
+        _mm512_slli_epi32(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(bias)), 23))
 
-/* sum [rows, 32] = x [depth, 12] turned * w [depth, 32], for R of the twelve rows.  Twenty-four sums,
- * a line of w and one element of x fill 27 of the 32 registers. */
+/* sum [rows, 32] = x [depth, 12] turned * w [depth, 32], for R of the twelve rows.  Twenty-four
+ * sums, a line of w and one element of x fill 27 of the 32 registers. */
 #define FOR_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #define BEGIN(r)    __m512 a##r = _mm512_setzero_ps(), b##r = a##r;
 #define STEP(r)                                                                                    \
@@ -40,8 +40,8 @@ typedef __m512 v16;
         _mm512_store_ps(sum + r * 32, a##r);                                                       \
         _mm512_store_ps(sum + r * 32 + 16, b##r);                                                  \
     }
-static inline __attribute__((always_inline)) void tile_of(float *sum, const float *x, const float *w,
-                                                          size_t depth, const int rows)
+static inline __attribute__((always_inline)) void
+tile_of(float *sum, const float *x, const float *w, size_t depth, const int rows)
 {
     FOR_ROWS(BEGIN)
     for (size_t k = 0; k < depth; k++, x += 12, w += 32) {

@@ -1,4 +1,5 @@
-/* nn_ref.c - the reference of nn.h: plain C, one element at a time, in the order the header tells. */
+/* nn_ref.c - the reference of nn.h: plain C, one element at a time, in the order the header tells.
+ */
 #include "config.h"
 #include "kernels/base/codec.h"
 #include "kernels/cpu/nn_exp.h"

@@ -39,7 +39,8 @@ static inline void store_some(float *p, v16 x, size_t n)
 /* ------------------------------------------------------------------ packing */
 
 /* to [n, wide] = the transpose of x [rows, n], rows <= wide, missing rows zero. */
-static inline void turn(float *to, const float *x, size_t rows, size_t wide, size_t n, size_t stride)
+static inline void turn(float *to, const float *x, size_t rows, size_t wide, size_t n,
+                        size_t stride)
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t k = 0; k < n; k++)

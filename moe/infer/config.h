@@ -24,10 +24,10 @@ typedef enum tmb_rope_kind {
 
 typedef struct tmb_rope {
     tmb_rope_kind kind;
-    size_t dims;  /* how many of a head's dimensions turn; even */
-    bool paired;  /* neighbours turn together, else the halves */
-    float *inv_freq; /* [dims / 2] */
-    float factor; /* of cos and sin */
+    size_t dims;           /* how many of a head's dimensions turn; even */
+    bool paired;           /* neighbours turn together, else the halves */
+    float *inv_freq;       /* [dims / 2] */
+    float factor;          /* of cos and sin */
     double softmax_factor; /* of the softmax scale: DeepSeek's mscale^2 */
 } tmb_rope;
 
@@ -36,7 +36,7 @@ typedef enum tmb_view { TMB_VIEW_FULL, TMB_VIEW_WINDOW, TMB_VIEW_CHUNK } tmb_vie
 
 typedef struct tmb_layer_config {
     tmb_view view;
-    bool rope;  /* llama4 has layers without */
+    bool rope; /* llama4 has layers without */
 } tmb_layer_config;
 
 typedef struct tmb_config {
@@ -44,7 +44,7 @@ typedef struct tmb_config {
     const char *file; /* "PATH/config.json", for messages */
     size_t hidden, vocab, max_positions;
     int layers;
-    size_t heads, kv_heads, head_dim; /* GQA */
+    size_t heads, kv_heads, head_dim;                  /* GQA */
     size_t q_rank, kv_rank, nope_dim, rope_dim, v_dim; /* MLA; q_rank 0: one projection */
     size_t n_experts, top_k;
     size_t groups, top_groups; /* 1, 1: not limited */

@@ -22,8 +22,8 @@ typedef struct tmb_decoder tmb_decoder;
 
 typedef struct tmb_decoder_options {
     int threads;          /* 0: all that OpenMP would take */
-    uint64_t layer_bytes; /* host bytes a loaded layer may hold; 0: no limit.  Routed experts past it
-                             are read again in each run, a group that fits at a time; below one
+    uint64_t layer_bytes; /* host bytes a loaded layer may hold; 0: no limit.  Routed experts past
+                             it are read again in each run, a group that fits at a time; below one
                              expert and the layer's other weights it cannot go */
     const tmb_ops *ops;   /* NULL: the best of this processor */
     const tmb_nn *nn;     /* likewise */
@@ -51,13 +51,13 @@ tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float
 tmb_status tmb_decoder_load(tmb_decoder *d, int layer, tmb_err *err) TMB_CHECKED;
 
 typedef struct tmb_batch {
-    float *x;             /* [tokens, hidden] f32, in place: the layer's input, then its output */
-    const size_t *begin;  /* [sequences + 1]: sequence s is the rows begin[s] … begin[s+1]-1, and its
-                             first token has position 0; begin[0] = 0 */
+    float *x;            /* [tokens, hidden] f32, in place: the layer's input, then its output */
+    const size_t *begin; /* [sequences + 1]: sequence s is the rows begin[s] … begin[s+1]-1, and its
+                            first token has position 0; begin[0] = 0 */
     size_t sequences;
     const tmb_observer *observer; /* NULL: nobody looks */
-    const uint8_t *shadow; /* [n_experts]: non-zero for experts that are also shown all tokens of the
-                              batch (llama4: by the weight the router would give); NULL: none */
+    const uint8_t *shadow; /* [n_experts]: non-zero for experts that are also shown all tokens of
+                              the batch (llama4: by the weight the router would give); NULL: none */
 } tmb_batch;
 
 /* Run the loaded layer over the batch.  TMB_EDATA when a result is no finite number, naming the
@@ -68,8 +68,8 @@ tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err)
 tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *logits,
                             const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
 
-/* Host bytes that load and run of any layer, and head, need at most beside x and logits, for batches
- * of `tokens` tokens whose longest sequence has `longest`; shadow experts included. */
+/* Host bytes that load and run of any layer, and head, need at most beside x and logits, for
+ * batches of `tokens` tokens whose longest sequence has `longest`; shadow experts included. */
 uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest);
 
 #endif

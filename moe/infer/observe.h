@@ -28,7 +28,7 @@ typedef struct tmb_linear_seen {
     const uint32_t *token; /* [rows], ascending: which token of the batch; NULL: row i is token i */
     const float *gate; /* [rows] what multiplies the expert's output (of llama4, its input, already
                           done); NULL when this is no routed expert, or a shadow */
-    bool shadow;       /* rows the router did not send here; the output is thrown away */
+    bool shadow;       /* all tokens, sent or not; what the expert gives is thrown away */
 } tmb_linear_seen;
 
 /* One layer's routing of the batch. */
@@ -36,11 +36,12 @@ typedef struct tmb_router_seen {
     uint32_t unit;
     int32_t layer;
     size_t tokens, n_experts, top_k;
-    const float *logits;    /* [tokens, n_experts] the router's output, with its bias if it has one */
-    const float *choice;    /* [tokens, n_experts] what was compared: softmax, sigmoid + correction, or
-                               the logits themselves; -inf where a group was not chosen */
+    const float *logits; /* [tokens, n_experts] the router's output, with its bias if it has one */
+    const float *choice; /* [tokens, n_experts] what was compared: softmax, sigmoid + correction, or
+                            the logits themselves; -inf where a group was not chosen */
     const uint32_t *chosen; /* [tokens, top_k] ascending */
     const float *weight;    /* [tokens, top_k] what multiplies the expert, all scaling included */
+    size_t ties; /* tokens whose last chosen expert and best other one are exactly level */
 } tmb_router_seen;
 
 /* What the cache of a layer would hold for the batch, after norms and rotation. */
@@ -68,8 +69,8 @@ typedef struct tmb_hooks {
      * here too.  Called for each Linear but a head or router that is no plain Linear. */
     tmb_status (*weight)(void *ctx, tmb_reader *reader, const tmb_unit *unit, uint64_t row,
                          size_t rows, float *y, tmb_err *err);
-    /* y [rows, in] = what the Linear computes with instead of x [rows, in]; *changed false (it comes
-     * false): x as it is, y was not written.  units share the input and the answer. */
+    /* y [rows, in] = what the Linear computes with instead of x [rows, in]; *changed false (it
+     * comes false): x as it is, y was not written.  units share the input and the answer. */
     tmb_status (*activation)(void *ctx, const tmb_linear_seen *seen, float *y, bool *changed,
                              tmb_err *err);
     /* k and v of tmb_kv_seen, to be changed in place before attention reads them. */

@@ -16,6 +16,7 @@
 #ifndef TMB_MODEL_ARCH_H
 #define TMB_MODEL_ARCH_H
 
+#include "moe/model/arch_forward.h"
 #include "moe/model/role.h"
 
 #include <stdbool.h>
@@ -69,6 +70,8 @@ typedef struct tmb_arch {
     tmb_stack stack;
     unsigned quirks;
     const char *engines_note; /* printed in the summary when not NULL */
+    const tmb_arch_forward *forward; /* NULL: it cannot be run */
+    const char *not_run; /* what of it is in the way; NULL: forward says how, or nothing is known */
 } tmb_arch;
 
 #endif

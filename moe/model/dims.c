@@ -40,13 +40,17 @@ static int small(int64_t n)
     return n <= INT_MAX ? (int)n : 0;
 }
 
-void tmb_dims_read(tmb_dims *out, const tmb_json *config)
+const tmb_json *tmb_dims_text(const tmb_json *config)
 {
     const tmb_json *text = NULL;
     for (const char *const *k = text_keys; *k && !tmb_json_is_object(text); k++)
         text = tmb_json_path(config, *k);
-    if (!tmb_json_is_object(text)) text = config;
+    return tmb_json_is_object(text) ? text : config;
+}
 
+void tmb_dims_read(tmb_dims *out, const tmb_json *config)
+{
+    const tmb_json *text = tmb_dims_text(config);
     const char *outer = tmb_json_string(tmb_json_get(config, "model_type"));
     const char *inner = tmb_json_string(tmb_json_get(text, "model_type"));
     const tmb_arch *arch = outer && *outer ? tmb_arch_find(outer) : NULL;

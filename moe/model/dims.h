@@ -14,6 +14,10 @@ typedef struct tmb_dims {
     uint64_t hidden, expert_width;
 } tmb_dims;
 
+/* The part of config that tells of the text model: text_config and the like, else config itself.
+ * config may be NULL. */
+const tmb_json *tmb_dims_text(const tmb_json *config);
+
 /* config may be NULL.  Of a wrapper (text_config and the like) the text model's numbers. */
 void tmb_dims_read(tmb_dims *out, const tmb_json *config);
 

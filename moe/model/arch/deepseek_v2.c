@@ -16,6 +16,21 @@ static const tmb_arch_fuse fuses[] = {
     TMB_FUSE_MLA,
     TMB_FUSES_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_MLA,
+    .attention_bias = {"attention_bias", false},
+    .biased = {"q_a_proj", "kv_a_proj_with_mqa", "o_proj"},
+    .paired = {NULL, true},
+    .theta = 1e4,
+    .eps = 1e-6,
+    .block = "mlp",
+    .router = "gate",
+    .routing = TMB_ROUTING_SOFTMAX,
+    .groups = TMB_GROUPS_MAX,
+    .scaled = true,
+    .scale = 1,
+    .shared = "shared_experts",
+};
 
 const tmb_arch tmb_arch_deepseek_v2 = {
     .name = "deepseek_v2",
@@ -25,4 +40,5 @@ const tmb_arch tmb_arch_deepseek_v2 = {
     .fuses = fuses,
     .quirks = TMB_QUIRK_MLA,
     .engines_note = TMB_NOTE_MLA,
+    .forward = &forward,
 };

@@ -36,4 +36,5 @@ const tmb_arch tmb_arch_deepseek_v4 = {
     .quirks = TMB_QUIRK_MLA,
     .engines_note =
         "engines run wo_a in groups and in the FP8 blocks it came in: keep attention in fp8-block",
+    .not_run = "its compressed attention and residual streams",
 };

@@ -12,6 +12,26 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_MOE("mlp"),
     TMB_ROWS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .attention_bias = {"attention_bias", false},
+    .biased = {"q_proj", "k_proj", "v_proj"},
+    .qk_norm = TMB_QK_NORM_HEAD,
+    .use_qk_norm = {"use_qk_norm", false},
+    .partial = TMB_PARTIAL_HALF,
+    .theta = 1e4,
+    .eps = 1e-5,
+    .block = "mlp",
+    .router = "gate",
+    .correction = "gate.e_score_correction_bias",
+    .use_correction = {NULL, true},
+    .routing = TMB_ROUTING_SIGMOID,
+    .renormalize = {"norm_topk_prob", true},
+    .groups = TMB_GROUPS_TOP2,
+    .scaled = true,
+    .scale = 1,
+    .shared = "shared_experts",
+};
 
 const tmb_arch tmb_arch_glm4_moe = {
     .name = "glm4_moe",
@@ -21,4 +41,5 @@ const tmb_arch tmb_arch_glm4_moe = {
     .quirks = TMB_QUIRK_NO_SHARED_FUSION,
     .engines_note =
         "SGLang must be started with --disable-shared-experts-fusion for this model",
+    .forward = &forward,
 };

@@ -27,4 +27,5 @@ const tmb_arch tmb_arch_glm_moe_dsa = {
     .fuses = fuses,
     .quirks = TMB_QUIRK_MLA,
     .engines_note = TMB_NOTE_MLA,
+    .not_run = "its sparse attention",
 };

@@ -11,6 +11,21 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_MOE("mlp"),
     TMB_ROWS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .attention_bias = {"attention_bias", true},
+    .biased = {"q_proj", "k_proj", "v_proj", "o_proj"},
+    .sinks = true,
+    .theta = 150000,
+    .yarn_unless_told = true,
+    .eps = 1e-5,
+    .views = TMB_VIEWS_ALTERNATE,
+    .block = "mlp",
+    .router = "router",
+    .router_bias = true,
+    .routing = TMB_ROUTING_TOP_SOFTMAX,
+    .clamped = true,
+};
 
 const tmb_arch tmb_arch_gpt_oss = {
     .name = "gpt_oss",
@@ -19,4 +34,5 @@ const tmb_arch tmb_arch_gpt_oss = {
     .rows = rows,
     .stack = TMB_STACK_IO_INTERLEAVED,
     .quirks = TMB_QUIRK_STACKED_OUTPUT,
+    .forward = &forward,
 };

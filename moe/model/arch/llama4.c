@@ -13,6 +13,22 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_MOE("feed_forward"),
     TMB_ROWS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .attention_bias = {"attention_bias", false},
+    .biased = {"q_proj", "k_proj", "v_proj", "o_proj"},
+    .qk_norm = TMB_QK_NORM_L2,
+    .use_qk_norm = {"use_qk_norm", true},
+    .some_without_rope = true,
+    .paired = {NULL, true},
+    .theta = 5e5,
+    .eps = 1e-5,
+    .views = TMB_VIEWS_CHUNKED,
+    .block = "feed_forward",
+    .router = "router",
+    .routing = TMB_ROUTING_INPUT_SIGMOID,
+    .shared = "shared_expert",
+};
 
 const tmb_arch tmb_arch_llama4 = {
     .name = "llama4",
@@ -21,4 +37,5 @@ const tmb_arch tmb_arch_llama4 = {
     .rows = rows,
     .stack = TMB_STACK_IO,
     .quirks = TMB_QUIRK_STACKED_OUTPUT,
+    .forward = &forward,
 };

@@ -11,6 +11,20 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_MOE("block_sparse_moe"),
     TMB_ROWS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .qk_norm = TMB_QK_NORM_WHOLE,
+    .use_qk_norm = {"use_qk_norm", true},
+    .partial = TMB_PARTIAL_ROTARY_DIM,
+    .theta = 5e6,
+    .eps = 1e-6,
+    .block = "block_sparse_moe",
+    .router = "gate",
+    .correction = "e_score_correction_bias",
+    .use_correction = {"use_routing_bias", true},
+    .routing = TMB_ROUTING_SIGMOID,
+    .renormalize = {NULL, true},
+};
 
 const tmb_arch tmb_arch_minimax_m2 = {
     .name = "minimax_m2",
@@ -18,4 +32,5 @@ const tmb_arch tmb_arch_minimax_m2 = {
     .prefixes = prefixes,
     .rows = rows,
     .quirks = TMB_QUIRK_EXPERT_ALIAS_MLP,
+    .forward = &forward,
 };

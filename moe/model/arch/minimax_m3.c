@@ -29,4 +29,5 @@ const tmb_arch tmb_arch_minimax_m3 = {
     .rows = rows,
     .fuses = fuses,
     .quirks = TMB_QUIRK_EXPERT_ALIAS_MLP,
+    .not_run = "its sparse attention",
 };

@@ -11,6 +11,16 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_MOE("block_sparse_moe"),
     TMB_ROWS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .theta = 1e6,
+    .eps = 1e-5,
+    .views = TMB_VIEWS_WINDOW,
+    .block = "block_sparse_moe",
+    .router = "gate",
+    .routing = TMB_ROUTING_SOFTMAX,
+    .renormalize = {NULL, true},
+};
 
 const tmb_arch tmb_arch_mixtral = {
     .name = "mixtral",
@@ -18,4 +28,5 @@ const tmb_arch tmb_arch_mixtral = {
     .prefixes = prefixes,
     .rows = rows,
     .quirks = TMB_QUIRK_PER_EXPERT_KEYS,
+    .forward = &forward,
 };

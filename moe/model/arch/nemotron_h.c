@@ -25,4 +25,5 @@ const tmb_arch tmb_arch_nemotron_h = {
     .model_types = types,
     .prefixes = prefixes,
     .rows = rows,
+    .not_run = "its Mamba layers",
 };

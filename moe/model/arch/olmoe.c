@@ -11,6 +11,20 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_MOE("mlp"),
     TMB_ROWS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .attention_bias = {"attention_bias", false},
+    .biased = {"q_proj", "k_proj", "v_proj", "o_proj"},
+    .qk_norm = TMB_QK_NORM_WHOLE,
+    .use_qk_norm = {NULL, true},
+    .clips = true,
+    .theta = 1e4,
+    .eps = 1e-5,
+    .block = "mlp",
+    .router = "gate",
+    .routing = TMB_ROUTING_SOFTMAX,
+    .renormalize = {"norm_topk_prob", false},
+};
 
 const tmb_arch tmb_arch_olmoe = {
     .name = "olmoe",
@@ -19,4 +33,5 @@ const tmb_arch tmb_arch_olmoe = {
     .rows = rows,
     .quirks = TMB_QUIRK_NO_KV_SCALES,
     .engines_note = "SGLang cannot load KV scales for this model: none are written",
+    .forward = &forward,
 };

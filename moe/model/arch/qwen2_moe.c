@@ -12,10 +12,25 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_MOE("mlp"),
     TMB_ROWS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .attention_bias = {"qkv_bias", true},
+    .biased = {"q_proj", "k_proj", "v_proj"},
+    .theta = 1e4,
+    .eps = 1e-6,
+    .views = TMB_VIEWS_QWEN2,
+    .block = "mlp",
+    .router = "gate",
+    .routing = TMB_ROUTING_SOFTMAX,
+    .renormalize = {"norm_topk_prob", false},
+    .shared = "shared_expert",
+    .shared_gate = "shared_expert_gate",
+};
 
 const tmb_arch tmb_arch_qwen2_moe = {
     .name = "qwen2_moe",
     .model_types = types,
     .prefixes = prefixes,
     .rows = rows,
+    .forward = &forward,
 };

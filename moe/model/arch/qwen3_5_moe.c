@@ -26,4 +26,5 @@ const tmb_arch tmb_arch_qwen3_5_moe = {
     .rows = rows,
     .fuses = fuses,
     .stack = TMB_STACK_OI,
+    .not_run = "its linear attention",
 };

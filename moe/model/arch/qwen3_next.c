@@ -24,4 +24,5 @@ const tmb_arch tmb_arch_qwen3_next = {
     .prefixes = prefixes,
     .rows = rows,
     .fuses = fuses,
+    .not_run = "its linear attention",
 };

@@ -39,4 +39,5 @@ const tmb_arch tmb_arch_qwen4_exp = {
     .fuses = fuses,
     .stack = TMB_STACK_OI,
     .quirks = TMB_QUIRK_NO_KV_FP8,
+    .not_run = "its linear attention and residual streams",
 };

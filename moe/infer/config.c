@@ -1,0 +1,219 @@
+/* config.c - the keys of config.json that the computation depends on. */
+#include "config.h"
+#include "moe/infer/config.h"
+#include "moe/infer/keys.h"
+#include "moe/infer/rope.h"
+#include "moe/model/dims.h"
+
+#include <math.h>
+#include <string.h>
+
+/* No model comes near them; a hostile file must not make us reckon with more. */
+enum { WIDTH_MAX = 1 << 20, HEADS_MAX = 1 << 14, LAYERS_MAX = 1 << 14, POSITIONS_MAX = 1 << 30 };
+
+static size_t width(tmb_keys *k, const char *key, int64_t otherwise)
+{
+    return (size_t)tmb_key_integer(k, key, 1, WIDTH_MAX, otherwise);
+}
+
+static void read_heads(tmb_config *c, tmb_keys *k)
+{
+    c->heads = (size_t)tmb_key_integer(k, "num_attention_heads", 1, HEADS_MAX, -1);
+    c->kv_heads =
+        (size_t)tmb_key_integer(k, "num_key_value_heads", 1, HEADS_MAX, (int64_t)c->heads);
+    if (c->rules->attention == TMB_ATTENTION_MLA) {
+        c->q_rank = (size_t)tmb_key_integer(k, "q_lora_rank", 0, WIDTH_MAX, 0);
+        c->kv_rank = width(k, "kv_lora_rank", -1);
+        c->nope_dim = width(k, "qk_nope_head_dim", -1);
+        c->rope_dim = width(k, "qk_rope_head_dim", -1);
+        c->v_dim = width(k, "v_head_dim", -1);
+        c->head_dim = c->nope_dim + c->rope_dim;
+        c->kv_heads = c->heads;
+        return;
+    }
+    c->head_dim = width(k, "head_dim", c->hidden < c->heads ? 1 : (int64_t)(c->hidden / c->heads));
+    c->v_dim = c->head_dim;
+    if (c->heads % c->kv_heads)
+        tmb_keys_fail(k, TMB_EDATA, "num_key_value_heads", "%zu does not divide the %zu heads",
+                      c->kv_heads, c->heads);
+}
+
+/* Values of keys that the computation is written for; another one is another computation. */
+static void expect(tmb_keys *k, const char *key, const char *const *known)
+{
+    const char *text = tmb_key_text(k, key);
+    if (!text) return;
+    for (int i = 0; known[i]; i++)
+        if (!strcmp(text, known[i])) return;
+    tmb_keys_fail(k, TMB_EUNAVAILABLE, key, "'%.60s' is not run yet; %s%s%s", text, known[0],
+                  known[1] ? " and " : "", known[1] ? known[1] : " is");
+}
+
+static void read_groups(tmb_config *c, tmb_keys *k)
+{
+    c->groups = c->top_groups = 1;
+    if (c->rules->groups == TMB_GROUPS_NONE) return;
+    if (c->rules->groups == TMB_GROUPS_MAX) {
+        const char *method = tmb_key_text(k, "topk_method");
+        expect(k, "topk_method", (const char *const[]){"greedy", "group_limited_greedy", NULL});
+        if (!method || strcmp(method, "group_limited_greedy") != 0) return;
+    } else {
+        expect(k, "topk_method", (const char *const[]){"noaux_tc", NULL});
+    }
+    c->groups = (size_t)tmb_key_integer(k, "n_group", 1, (int64_t)c->n_experts, 1);
+    c->top_groups =
+        (size_t)tmb_key_integer(k, "topk_group", 1, (int64_t)c->groups, (int64_t)c->groups);
+    size_t group = c->n_experts / c->groups;
+    if (c->n_experts % c->groups ||
+        (c->rules->groups == TMB_GROUPS_TOP2 && c->groups > 1 && group < 2))
+        tmb_keys_fail(k, TMB_EDATA, "n_group", "%zu experts do not make %zu groups", c->n_experts,
+                      c->groups);
+    else if (group * c->top_groups < c->top_k)
+        tmb_keys_fail(k, TMB_EDATA, "topk_group",
+                      "%zu groups of %zu experts cannot give %zu a token", c->top_groups, group,
+                      c->top_k);
+}
+
+static void read_routing(tmb_config *c, tmb_keys *k, const tmb_model *model)
+{
+    const tmb_arch_forward *r = c->rules;
+    c->n_experts = (size_t)model->n_experts;
+    c->top_k = (size_t)model->top_k;
+    if (!c->n_experts)
+        tmb_keys_fail(k, TMB_EDATA, "num_experts", "missing; the forward pass needs it");
+    if (!c->top_k || c->top_k > c->n_experts)
+        tmb_keys_fail(k, TMB_EDATA, "num_experts_per_tok",
+                      "must be an integer from 1 to the %zu experts", c->n_experts);
+    if (k->status) return;
+    bool sigmoid = r->routing == TMB_ROUTING_SIGMOID;
+    expect(k, "scoring_func", (const char *const[]){sigmoid ? "sigmoid" : "softmax", NULL});
+    expect(k, "hidden_act", (const char *const[]){"silu", "swish", NULL});
+    read_groups(c, k);
+    c->renormalize = tmb_key_switch(k, &r->renormalize);
+    c->routed_scale =
+        r->scaled ? (float)tmb_key_number(k, "routed_scaling_factor", 0, 1e6, r->scale) : 1;
+    c->swiglu_limit = r->clamped ? (float)tmb_key_number(k, "swiglu_limit", 0, 1e6, 7) : 0;
+}
+
+/* The view of each layer by layer_types; false when the config has none. */
+static bool read_layer_types(tmb_config *c, tmb_keys *k)
+{
+    const tmb_json *types = tmb_key_list(k, "layer_types", (size_t)c->layers);
+    for (int i = 0; types && i < c->layers; i++) {
+        const char *name = tmb_json_string(tmb_json_at(types, (size_t)i));
+        if (name && !strcmp(name, "sliding_attention"))
+            c->layer[i].view = TMB_VIEW_WINDOW;
+        else if (name && !strcmp(name, "chunked_attention"))
+            c->layer[i].view = TMB_VIEW_CHUNK;
+        else if (!name || strcmp(name, "full_attention") != 0)
+            tmb_keys_fail(k, TMB_EUNAVAILABLE, "layer_types",
+                          "'%.60s' is not run yet; "
+                          "full_attention, sliding_attention and chunked_attention are",
+                          name ? name : "(no text)");
+    }
+    return types != NULL;
+}
+
+static void read_rotating_layers(tmb_config *c, tmb_keys *k)
+{
+    const tmb_json *told = NULL;
+    int64_t turn = 0;
+    if (c->rules->some_without_rope) {
+        told = tmb_key_list(k, "no_rope_layers", (size_t)c->layers);
+        turn = tmb_key_integer(k, "no_rope_layer_interval", 1, LAYERS_MAX, 4);
+    }
+    for (int i = 0; i < c->layers; i++) {
+        int64_t rotates = !turn || (i + 1) % turn != 0;
+        if (told && !tmb_json_integer(tmb_json_at(told, (size_t)i), &rotates))
+            rotates = tmb_json_bool(tmb_json_at(told, (size_t)i), true);
+        c->layer[i].rope = rotates != 0;
+    }
+}
+
+static void read_views(tmb_config *c, tmb_keys *k)
+{
+    tmb_views views = c->rules->views;
+    if (views == TMB_VIEWS_FULL) return;
+    bool use = views == TMB_VIEWS_WINDOW || views == TMB_VIEWS_ALTERNATE;
+    if (!use) use = tmb_key_bool(k, "use_sliding_window", false);
+    int64_t usual = views == TMB_VIEWS_WINDOW ? 0 : views == TMB_VIEWS_ALTERNATE ? 128 : 4096;
+    if (use) c->window = (size_t)tmb_key_integer(k, "sliding_window", 0, POSITIONS_MAX, usual);
+    if (views == TMB_VIEWS_CHUNKED)
+        c->chunk = (size_t)tmb_key_integer(k, "attention_chunk_size", 0, POSITIONS_MAX, 8192);
+    int64_t below = tmb_key_integer(k, "max_window_layers", 0, POSITIONS_MAX, 28);
+    bool told =
+        views != TMB_VIEWS_WINDOW && views != TMB_VIEWS_USE_WINDOW && read_layer_types(c, k);
+    for (int i = 0; i < c->layers; i++) {
+        tmb_layer_config *l = &c->layer[i];
+        if (!told && views == TMB_VIEWS_CHUNKED && l->rope) l->view = TMB_VIEW_CHUNK;
+        if (!told && views == TMB_VIEWS_ALTERNATE && i % 2 == 0) l->view = TMB_VIEW_WINDOW;
+        if (!told && views == TMB_VIEWS_QWEN2 && use && i % 2 == 0 && i < below)
+            l->view = TMB_VIEW_WINDOW;
+        if (views <= TMB_VIEWS_USE_WINDOW && c->window) l->view = TMB_VIEW_WINDOW;
+        if (l->view == TMB_VIEW_WINDOW && !c->window)
+            tmb_keys_fail(k, TMB_EDATA, "sliding_window", "missing; layer %d has sliding attention",
+                          i);
+        if (l->view == TMB_VIEW_CHUNK && !c->chunk) l->view = TMB_VIEW_FULL;
+    }
+}
+
+static void read_all(tmb_config *c, tmb_keys *k, const tmb_model *model)
+{
+    const tmb_arch_forward *r = c->rules;
+    c->hidden = width(k, "hidden_size", -1);
+    c->layers = (int)tmb_key_integer(k, "num_hidden_layers", 1, LAYERS_MAX, -1);
+    c->max_positions = (size_t)tmb_key_integer(k, "max_position_embeddings", 1, POSITIONS_MAX, 0);
+    c->eps = (float)tmb_key_number(k, "rms_norm_eps", 0, 1, r->eps);
+    c->latent_eps = 1e-6f; /* DeepSeek's inner norms are made without the config's value */
+    c->clip_qkv = r->clips ? (float)tmb_key_number(k, "clip_qkv", 0, 1e30, 0) : 0;
+    c->qk_norm = r->qk_norm && tmb_key_switch(k, &r->use_qk_norm);
+    c->temperature = r->some_without_rope && tmb_key_bool(k, "attn_temperature_tuning", true);
+    c->floor_scale = (float)tmb_key_number(k, "floor_scale", 1e-6, 1e12, 8192);
+    c->attn_scale = (float)tmb_key_number(k, "attn_scale", -1e6, 1e6, 0.1);
+    tmb_keys outer = {
+        .in = model->ckpt->config, .file = k->file, .err = k->err, .status = k->status};
+    c->tied =
+        tmb_key_bool(k, "tie_word_embeddings", tmb_key_bool(&outer, "tie_word_embeddings", false));
+    if (!k->status) k->status = outer.status;
+    read_heads(c, k);
+    if (!k->status) read_routing(c, k, model);
+    if (!k->status)
+        tmb_rope_read(c, k, r->attention == TMB_ATTENTION_MLA ? c->rope_dim : c->head_dim);
+    if (k->status) return;
+    c->layer = tmb_arena_alloc(&c->arena, (size_t)c->layers * sizeof *c->layer);
+    if (!c->layer) {
+        k->status = tmb_fail_memory(k->err, (uint64_t)c->layers, "a table of layers");
+        return;
+    }
+    read_rotating_layers(c, k);
+    read_views(c, k);
+}
+
+static tmb_status refuse(const tmb_model *model, tmb_err *err)
+{
+    const char *path = model->ckpt->path, *why = model->arch->not_run;
+    if (!*model->model_type)
+        return tmb_fail(err, TMB_EDATA,
+                        "%s: config.json names no model_type; the forward pass cannot be told", path);
+    return tmb_fail(err, TMB_EUNAVAILABLE,
+                    "%s: %s models cannot be run yet%s%s; inspect, plan, quantize and verify work",
+                    path, model->model_type, why ? ", for " : "", why ? why : "");
+}
+
+tmb_status tmb_config_read(tmb_config *out, const tmb_model *model, tmb_err *err)
+{
+    *out = (tmb_config){.rules = model->guessed ? NULL : model->arch->forward};
+    if (!out->rules || !model->ckpt->config) return refuse(model, err);
+    out->file = tmb_arena_printf(&out->arena, "%s/config.json", model->ckpt->path);
+    if (!out->file) return tmb_fail_memory(err, 0, "the configuration");
+    tmb_keys keys = {.in = tmb_dims_text(model->ckpt->config), .file = out->file, .err = err};
+    read_all(out, &keys, model);
+    if (keys.status) tmb_config_free(out);
+    return keys.status;
+}
+
+void tmb_config_free(tmb_config *config)
+{
+    tmb_arena_free(&config->arena);
+    *config = (tmb_config){0};
+}

@@ -1,0 +1,165 @@
+/* decoder.h - the inside of a decoder.  For moe/infer/ alone.
+ *
+ * bind.c finds the tensors, load.c reads them, multiply.c feeds the matrix product, attention.c and
+ * experts.c are the two halves of a layer, forward.c is the way through. */
+#ifndef TMB_INFER_DECODER_H
+#define TMB_INFER_DECODER_H
+
+#include "moe/infer/forward.h"
+
+/* How much is done at a time; memory.c reckons with them. */
+enum {
+    TMB_PART_TOKENS = 2048, /* whose queries are held; more when one sequence is longer */
+    TMB_STEP_ROWS = 4096,   /* of several experts in one matrix product; more when one has more */
+    TMB_HEAD_PANELS = 256,  /* of the head that are held */
+};
+
+/* Some numbers of a tensor, as float32 while a layer is loaded. */
+typedef struct tmb_vector {
+    const tmb_tensor *tensor; /* NULL: there is none */
+    uint64_t first, step;     /* elements first, first+step, … */
+    size_t n;
+    float *values; /* [n]; NULL while it is not loaded */
+} tmb_vector;
+
+/* A weight [out, in] with its bias. */
+typedef struct tmb_weight {
+    const tmb_unit *unit;     /* a Linear; NULL: none, or a plain table */
+    const tmb_tensor *tensor; /* a plain [out, in] table that is no Linear: a tied embedding */
+    uint32_t index;           /* of unit in the model; TMB_NONE */
+    size_t out, in;
+    bool bf16;         /* every value of it is one */
+    tmb_packed packed; /* values NULL while it is not loaded */
+    tmb_vector bias;
+} tmb_weight;
+
+enum { TMB_GATE, TMB_UP, TMB_DOWN, TMB_MLP };
+
+typedef struct tmb_layer {
+    int index;
+    bool sparse;
+    tmb_vector input_norm, post_norm, q_norm, k_norm,
+        sinks; /* MLA: q_a_layernorm, kv_a_layernorm */
+    /* GQA: q, k, v, o.  MLA: q_a (or none), q (from q_a, or from the input), kv_a, kv_b, o. */
+    tmb_weight q_a, q, k, v, kv_a, kv_b, o;
+    tmb_weight mlp[TMB_MLP]; /* of a dense layer the MLP, of a sparse one the shared experts */
+    tmb_weight shared_gate, router;
+    tmb_vector correction;
+    tmb_weight *experts; /* [n_experts][TMB_MLP] */
+} tmb_layer;
+
+struct tmb_decoder {
+    const tmb_model *model;
+    tmb_config config;
+    tmb_hooks hooks;
+    const tmb_ops *ops;
+    const tmb_nn *nn;
+    int threads;
+    uint64_t layer_bytes;
+    tmb_layer *layers; /* [config.layers] */
+    tmb_vector final_norm;
+    const tmb_tensor *embedding;
+    tmb_weight head;
+    tmb_layer *loaded;           /* NULL: none */
+    size_t group;                /* experts that are held at a time */
+    size_t held_first, held_end; /* the experts that are held now */
+    float *packed_rows;          /* scratch of multiply.c */
+    size_t packed_room;          /* floats */
+    float *cosines, *sines;      /* [positions, rope.dims / 2] */
+    size_t positions;
+    tmb_arena arena; /* of layers */
+};
+
+/* What is the same during one run of a layer. */
+typedef struct tmb_run {
+    tmb_decoder *d;
+    const tmb_batch *batch;
+    const tmb_observer *observer; /* never NULL */
+    const tmb_layer *layer;
+    size_t tokens;
+    float *h; /* [tokens, hidden] the normed input of a half */
+    tmb_err *err;
+} tmb_run;
+
+/* --- bind.c --- */
+tmb_status tmb_decoder_bind(tmb_decoder *d, tmb_err *err) TMB_CHECKED;
+
+/* --- load.c --- */
+/* All of the layer but its routed experts. */
+tmb_status tmb_layer_load(tmb_decoder *d, tmb_layer *layer, tmb_err *err) TMB_CHECKED;
+/* Routed experts first … end-1 of the loaded layer instead of those held. */
+tmb_status tmb_experts_load(tmb_decoder *d, size_t first, size_t end, tmb_err *err) TMB_CHECKED;
+void tmb_layer_drop(tmb_decoder *d);
+/* Rows of w, panel by panel, into to, whose values are there: panels first … first+n-1 of the
+ * weight become its first n. */
+tmb_status tmb_weight_load_panels(tmb_decoder *d, const tmb_weight *w, const tmb_packed *to,
+                                  size_t first, size_t panels, tmb_err *err) TMB_CHECKED;
+tmb_status tmb_vector_load(const tmb_decoder *d, tmb_vector *v, tmb_err *err) TMB_CHECKED;
+uint64_t tmb_weight_bytes(const tmb_weight *w);        /* 0 when there is none */
+uint64_t tmb_layer_base_bytes(const tmb_layer *layer); /* without routed experts */
+uint64_t tmb_expert_bytes(const tmb_decoder *d, const tmb_layer *layer, size_t expert);
+
+/* --- multiply.c --- */
+/* y [rows, w->out] = x [rows, w->in] * w + bias.  Rows have the distances x_stride, y_stride. */
+typedef struct tmb_product {
+    const tmb_weight *w;
+    const float *x;
+    size_t rows, x_stride;
+    float *y;
+    size_t y_stride;
+} tmb_product;
+/* All of them at once: consecutive ones with the same x share the work of packing it. */
+tmb_status tmb_multiply(tmb_decoder *d, const tmb_product *products, size_t n,
+                        tmb_err *err) TMB_CHECKED;
+/* One, in pieces that keep the scratch small. */
+tmb_status tmb_multiply_long(tmb_decoder *d, const tmb_product *product, tmb_err *err) TMB_CHECKED;
+uint64_t tmb_multiply_bytes(size_t rows,
+                            size_t in); /* of the scratch; pieces of tmb_multiply_long */
+/* Call work(ctx, row) for all rows, in all threads. */
+void tmb_each_row(const tmb_decoder *d, size_t rows, void (*work)(void *ctx, size_t row),
+                  void *ctx);
+/* y [rows] = rms_norm of x [rows], n numbers each; rows are stride apart in both. */
+void tmb_norm_rows(const tmb_decoder *d, float *y, const float *x, const tmb_vector *weight,
+                   size_t rows, size_t n, size_t stride, float eps);
+/* malloc of n * width floats, NULL with an error. */
+float *tmb_floats(size_t n, size_t width, tmb_err *err);
+
+/* --- enter.c --- */
+/* Show the rows that enter the weights (n <= 4), and let the hook change them: *use is what to
+ * compute with, entering->x or *owned, which the caller frees.  entering->units is not asked. */
+tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_t n,
+                     const tmb_linear_seen *entering, const float **use, float **owned) TMB_CHECKED;
+
+/* --- attention.c, attend.c --- */
+/* out [tokens, hidden] = what attention gives for run->h. */
+tmb_status tmb_run_attention(tmb_run *run, float *out) TMB_CHECKED;
+/* Softmax attention of whole sequences.  q [tokens, heads, head_dim]; the j-th key and value head
+ * of a token at k + j*k_step and v + j*v_step, tokens k_stride and v_stride apart; k_tail (NULL:
+ * none) [tokens, tail_dim] follows each head's key and is the same for all.  out [tokens, heads,
+ * v_dim]. */
+typedef struct tmb_attend {
+    const float *q, *k, *v, *k_tail;
+    size_t k_step, k_stride, v_step, v_stride, k_dim, tail_dim, tail_stride;
+    size_t heads, kv_heads, head_dim, v_dim;
+    const size_t *begin; /* [sequences + 1] */
+    size_t sequences;
+    const float *sinks; /* [heads] or NULL */
+    tmb_view view;
+    size_t reach; /* of window or chunk */
+    float scale;
+    float *out;
+} tmb_attend;
+tmb_status tmb_attend_run(const tmb_decoder *d, const tmb_attend *a, tmb_err *err) TMB_CHECKED;
+uint64_t tmb_attend_bytes(const tmb_config *c, size_t longest); /* for one thread */
+
+/* --- route.c --- */
+/* One token: choice [n_experts] from finite logits, chosen [top_k] ascending, weight [top_k]; true
+ * when the choice was a tie.  score: room for 2 * n_experts floats; correction may be NULL. */
+bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const float *correction,
+               float *choice, float *score, uint32_t *chosen, float *weight);
+
+/* --- experts.c --- */
+/* out [tokens, hidden] = what the dense MLP, or the shared and routed experts, give for run->h. */
+tmb_status tmb_run_mlp(tmb_run *run, float *out) TMB_CHECKED;
+
+#endif

@@ -1,0 +1,37 @@
+/* enter.c - the door of a Linear: rows are shown to the observer and may be changed by the hook. */
+#include "config.h"
+#include "moe/infer/decoder.h"
+
+#include <stdlib.h>
+
+enum { SHARED_MAX = 4 }; /* Linears that one input enters */
+
+tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_t n,
+                     const tmb_linear_seen *entering, const float **use, float **owned)
+{
+    const tmb_observer *o = run->observer;
+    const tmb_hooks *hooks = &run->d->hooks;
+    uint32_t units[SHARED_MAX];
+    tmb_linear_seen seen = *entering;
+    *use = seen.x;
+    *owned = NULL;
+    if (!o->linear && !hooks->activation) return TMB_OK;
+    seen.n_units = 0;
+    for (size_t i = 0; i < n && i < SHARED_MAX; i++)
+        if (weights[i]->out && weights[i]->index != TMB_NONE)
+            units[seen.n_units++] = weights[i]->index;
+    seen.units = units;
+    if (!seen.n_units || !seen.rows) return TMB_OK;
+    if (o->linear) TRY(o->linear(o->ctx, &seen, run->err));
+    if (!hooks->activation || seen.shadow) return TMB_OK;
+    float *y = tmb_floats(seen.rows, seen.in, run->err);
+    bool changed = false;
+    if (!y) return TMB_ESYSTEM;
+    tmb_status status = hooks->activation(hooks->ctx, &seen, y, &changed, run->err);
+    if (!status && changed) {
+        *use = *owned = y;
+        return TMB_OK;
+    }
+    free(y);
+    return status;
+}

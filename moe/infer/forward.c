@@ -1,0 +1,233 @@
+/* forward.c - the way through a model: opening, embedding, layers, head. */
+#include "config.h"
+#include "moe/infer/decoder.h"
+
+#include "kernels/base/team.h"
+#include "kernels/cpu/cpu.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+tmb_status tmb_decoder_open(tmb_decoder **out, const tmb_model *model,
+                            const tmb_decoder_options *options, tmb_err *err)
+{
+    tmb_decoder *d = calloc(1, sizeof *d);
+    *out = NULL;
+    if (!d) return tmb_fail_memory(err, sizeof *d, "a decoder");
+    d->model = model;
+    d->hooks = options->hooks;
+    d->ops = options->ops ? options->ops : tmb_cpu_ops();
+    d->nn = options->nn ? options->nn : tmb_cpu_nn();
+    d->threads = options->threads > 0 ? options->threads : tmb_team_size();
+    d->layer_bytes = options->layer_bytes;
+    tmb_status status = tmb_config_read(&d->config, model, err);
+    if (!status) status = tmb_decoder_bind(d, err);
+    if (!status) status = tmb_vector_load(d, &d->final_norm, err);
+    if (status)
+        tmb_decoder_close(d);
+    else
+        *out = d;
+    return status;
+}
+
+void tmb_decoder_close(tmb_decoder *d)
+{
+    if (!d) return;
+    tmb_layer_drop(d);
+    free(d->final_norm.values);
+    free(d->packed_rows);
+    free(d->cosines);
+    free(d->sines);
+    tmb_config_free(&d->config);
+    tmb_arena_free(&d->arena);
+    free(d);
+}
+
+const tmb_config *tmb_decoder_config(const tmb_decoder *d)
+{
+    return &d->config;
+}
+
+int tmb_decoder_layers(const tmb_decoder *d)
+{
+    return d->config.layers;
+}
+
+bool tmb_decoder_is_sparse(const tmb_decoder *d, int layer)
+{
+    return d->layers[layer].sparse;
+}
+
+tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float *x, tmb_err *err)
+{
+    const tmb_tensor *t = d->embedding;
+    size_t hidden = d->config.hidden, bytes = hidden * (tmb_dtype_bits((tmb_dtype)t->dtype) / 8);
+    void *row = malloc(bytes);
+    if (!row) return tmb_fail_memory(err, bytes, "an embedding");
+    tmb_status status = TMB_OK;
+    for (size_t i = 0; !status && i < n; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= d->config.vocab) {
+            status = tmb_fail(err, TMB_EDATA,
+                              "token %zu is id %" PRId32 ", the model's vocabulary has 0 to %zu; "
+                              "the ids come from another tokenizer",
+                              i, ids[i], d->config.vocab - 1);
+            break;
+        }
+        status = tmb_checkpoint_read(d->model->ckpt, t, (uint64_t)ids[i] * bytes, row, bytes, err);
+        if (!status) d->ops->decode(x + i * hidden, row, (tmb_dtype)t->dtype, hidden);
+    }
+    free(row);
+    return status;
+}
+
+/* How many experts fit beside the rest of the layer: all, or as many as the limit leaves room for.
+ */
+static size_t group_size(const tmb_decoder *d, const tmb_layer *layer)
+{
+    size_t n = d->config.n_experts;
+    if (!layer->sparse || !d->layer_bytes) return n ? n : 1;
+    uint64_t largest = 0, base = tmb_layer_base_bytes(layer);
+    for (size_t e = 0; e < n; e++) {
+        uint64_t bytes = tmb_expert_bytes(d, layer, e);
+        largest = bytes > largest ? bytes : largest;
+    }
+    uint64_t room = d->layer_bytes > base ? (d->layer_bytes - base) / (largest ? largest : 1) : 0;
+    return room < 1 ? 1 : room < n ? (size_t)room : n;
+}
+
+tmb_status tmb_decoder_load(tmb_decoder *d, int layer, tmb_err *err)
+{
+    tmb_layer *l = &d->layers[layer];
+    if (d->loaded == l) return TMB_OK;
+    d->group = group_size(d, l);
+    tmb_status status = tmb_layer_load(d, l, err);
+    if (!status && l->sparse && d->group == d->config.n_experts)
+        status = tmb_experts_load(d, 0, d->group, err);
+    if (status) tmb_layer_drop(d);
+    return status;
+}
+
+/* Angles of positions 0 … n-1, in float32 as transformers has them. */
+static tmb_status reach_positions(tmb_decoder *d, size_t n, tmb_err *err)
+{
+    const tmb_rope *r = &d->config.rope;
+    size_t half = r->dims / 2;
+    if (n <= d->positions) return TMB_OK;
+    if (r->kind == TMB_ROPE_DYNAMIC && d->config.max_positions && n > d->config.max_positions)
+        return tmb_fail(err, TMB_EUNAVAILABLE,
+                        "%s: max_position_embeddings: a sequence of %zu tokens is longer than "
+                        "%zu, and dynamic rope is not run past it; use shorter sequences",
+                        d->config.file, n, d->config.max_positions);
+    float *cosines = tmb_floats(n, half, err), *sines = tmb_floats(n, half, err);
+    if (!cosines || !sines) {
+        free(cosines);
+        free(sines);
+        return TMB_ESYSTEM;
+    }
+    for (size_t t = 0; t < n; t++)
+        for (size_t i = 0; i < half; i++) {
+            float angle = (float)t * r->inv_freq[i];
+            cosines[t * half + i] = (float)cos((double)angle) * r->factor;
+            sines[t * half + i] = (float)sin((double)angle) * r->factor;
+        }
+    free(d->cosines);
+    free(d->sines);
+    d->cosines = cosines;
+    d->sines = sines;
+    d->positions = n;
+    return TMB_OK;
+}
+
+/* One half: x += half(norm(x)). */
+static tmb_status run_half(tmb_run *run, const tmb_vector *norm, float *out,
+                           tmb_status (*half)(tmb_run *run, float *out))
+{
+    size_t hidden = run->d->config.hidden;
+    tmb_norm_rows(run->d, run->h, run->batch->x, norm, run->tokens, hidden, hidden,
+                  run->d->config.eps);
+    TRY(half(run, out));
+    run->d->nn->add_scaled(run->batch->x, out, 1.0f, run->tokens * hidden);
+    return TMB_OK;
+}
+
+tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err)
+{
+    static const tmb_observer nobody;
+    size_t longest = 0, tokens = batch->begin[batch->sequences];
+    if (!d->loaded) return tmb_fail(err, TMB_EINTERNAL, "no layer is loaded");
+    if (!tokens) return TMB_OK;
+    if (tokens > UINT32_MAX) return tmb_fail(err, TMB_EINTERNAL, "a batch of %zu tokens", tokens);
+    for (size_t s = 0; s < batch->sequences; s++)
+        if (batch->begin[s + 1] - batch->begin[s] > longest)
+            longest = batch->begin[s + 1] - batch->begin[s];
+    TRY(reach_positions(d, longest, err));
+    tmb_run run = {.d = d, .batch = batch, .layer = d->loaded, .tokens = tokens, .err = err};
+    run.observer = batch->observer ? batch->observer : &nobody;
+    run.h = tmb_floats(tokens, d->config.hidden, err);
+    float *out = tmb_floats(tokens, d->config.hidden, err);
+    tmb_status status = run.h && out ? TMB_OK : TMB_ESYSTEM;
+    if (!status) status = run_half(&run, &d->loaded->input_norm, out, tmb_run_attention);
+    if (!status) status = run_half(&run, &d->loaded->post_norm, out, tmb_run_mlp);
+    if (!status && !isfinite(d->ops->amax(batch->x, tokens * d->config.hidden)))
+        status = tmb_fail(
+            err, TMB_EDATA,
+            "%s: layer %d gives a value that is no finite number; the weights are damaged, "
+            "or config.json tells of another model",
+            d->model->ckpt->path, d->loaded->index);
+    free(out);
+    free(run.h);
+    return status;
+}
+
+/* Columns of the head, panels `first` … of it, for all rows. */
+static tmb_status head_part(tmb_decoder *d, const float *h, size_t rows, size_t first,
+                            size_t panels, const tmb_packed *room, float *logits, tmb_err *err)
+{
+    size_t vocab = d->config.vocab, column = first * TMB_NN_PANEL, left = vocab - column;
+    tmb_weight part = {.out = left < panels * TMB_NN_PANEL ? left : panels * TMB_NN_PANEL,
+                       .in = d->head.in,
+                       .packed = *room};
+    part.packed.out = part.out;
+    part.bias.values = d->head.bias.values ? d->head.bias.values + column : NULL;
+    TRY(tmb_weight_load_panels(d, &d->head, &part.packed, first, tmb_packed_panels(part.out), err));
+    tmb_product p = {.w = &part,
+                     .x = h,
+                     .rows = rows,
+                     .x_stride = d->config.hidden,
+                     .y = logits + column,
+                     .y_stride = vocab};
+    return tmb_multiply_long(d, &p, err);
+}
+
+tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *logits,
+                            const tmb_observer *observer, tmb_err *err)
+{
+    static const tmb_observer nobody;
+    size_t hidden = d->config.hidden, panels = tmb_packed_panels(d->config.vocab);
+    if (!rows) return TMB_OK;
+    tmb_run run = {.d = d, .observer = observer ? observer : &nobody, .tokens = rows, .err = err};
+    tmb_packed room = {NULL, 0, hidden, d->head.bf16};
+    size_t some = panels < TMB_HEAD_PANELS ? panels : TMB_HEAD_PANELS;
+    const float *use = NULL;
+    float *owned = NULL;
+    run.h = tmb_floats(rows, hidden, err);
+    room.values = tmb_floats(some * TMB_NN_PANEL, hidden, err);
+    tmb_status status = run.h && room.values ? tmb_vector_load(d, &d->head.bias, err) : TMB_ESYSTEM;
+    if (!status) {
+        tmb_norm_rows(d, run.h, x, &d->final_norm, rows, hidden, hidden, d->config.eps);
+        tmb_linear_seen seen = {.layer = -1, .expert = -1, .x = run.h, .rows = rows, .in = hidden};
+        const tmb_weight *entered[] = {&d->head};
+        status = tmb_enter(&run, entered, 1, &seen, &use, &owned);
+    }
+    for (size_t p = 0; !status && p < panels; p += some)
+        status =
+            head_part(d, use, rows, p, panels - p < some ? panels - p : some, &room, logits, err);
+    free(d->head.bias.values);
+    d->head.bias.values = NULL;
+    free(owned);
+    free(room.values);
+    free(run.h);
+    return status;
+}

@@ -1,0 +1,110 @@
+/* memory.c - what a decoder holds at most, as a formula: the loaded weights, what reading them
+ * takes, and the larger of the two halves of a layer.  The terms are the allocations of load.c,
+ * attention.c, attend.c, experts.c and multiply.c, in their order. */
+#include "config.h"
+#include "moe/infer/decoder.h"
+
+static uint64_t add(uint64_t a, uint64_t b)
+{
+    uint64_t r;
+    return tmb_add(a, b, &r) ? r : UINT64_MAX;
+}
+
+/* Bytes of [n, width] float32. */
+static uint64_t floats(uint64_t n, uint64_t width)
+{
+    uint64_t r;
+    return tmb_mul(n, width, &r) && tmb_mul(r, sizeof(float), &r) ? r : UINT64_MAX;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* A reader and a tile, for the widest of some weights. */
+static uint64_t reading(const tmb_decoder *d, const tmb_weight *w, size_t n)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        if (w[i].out)
+            bytes = most(bytes, add(floats(TMB_TILE_ROWS, w[i].in),
+                                    w[i].unit ? tmb_reader_bytes(d->model, w[i].unit)
+                                              : floats(TMB_TILE_ROWS, w[i].in)));
+    return bytes;
+}
+
+static uint64_t attention(const tmb_decoder *d, uint64_t tokens, uint64_t longest)
+{
+    const tmb_config *c = &d->config;
+    bool mla = c->rules->attention == TMB_ATTENTION_MLA;
+    uint64_t part = most(longest, tokens < TMB_PART_TOKENS ? tokens : TMB_PART_TOKENS), bytes = 0;
+    bytes = add(bytes, tokens * sizeof(size_t));
+    bytes = add(bytes, floats(tokens, c->heads * c->v_dim));
+    if (mla)
+        bytes = add(bytes, floats(tokens, 2 * c->kv_rank + c->rope_dim + c->q_rank));
+    else
+        bytes = add(bytes, floats(tokens, 2 * c->kv_heads * c->head_dim));
+    bytes = add(bytes, floats(part, c->heads * (c->head_dim + (mla ? c->nope_dim + c->v_dim : 0))));
+    bytes = add(bytes, (uint64_t)d->threads * tmb_attend_bytes(c, longest));
+    if (d->hooks.activation)
+        bytes =
+            add(bytes, floats(tokens, c->hidden + c->kv_rank + c->q_rank + c->heads * c->v_dim));
+    return bytes;
+}
+
+/* gate, up and what a hook copies. */
+static uint64_t mlp(const tmb_decoder *d, const tmb_weight *w, uint64_t rows)
+{
+    uint64_t bytes = floats(rows, 2 * (uint64_t)w[TMB_GATE].out);
+    return d->hooks.activation ? add(bytes, floats(rows, most(w[TMB_GATE].out, w[TMB_GATE].in)))
+                               : bytes;
+}
+
+static uint64_t sparse(const tmb_decoder *d, const tmb_layer *l, uint64_t tokens)
+{
+    const tmb_config *c = &d->config;
+    uint64_t pairs = tokens * c->top_k,
+             rows = most(tokens, pairs < TMB_STEP_ROWS ? pairs : TMB_STEP_ROWS);
+    uint64_t bytes =
+        add(floats(tokens, 2 * c->n_experts + 4 * c->top_k), floats(d->threads, 2 * c->n_experts));
+    uint64_t step = 0, packed = 0, shared = l->mlp[TMB_GATE].out ? floats(tokens, c->hidden) : 0;
+    for (size_t e = 0; e < c->n_experts; e++) {
+        const tmb_weight *w = &l->experts[e * TMB_MLP];
+        step = most(step, add(floats(rows, c->hidden), mlp(d, w, rows)));
+        packed = most(packed, floats(rows + c->n_experts * TMB_NN_ROWS, most(w->in, w->out)));
+    }
+    return add(add(bytes, shared), add(packed, most(step, mlp(d, l->mlp, tokens))));
+}
+
+uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
+{
+    const tmb_config *c = &d->config;
+    uint64_t weights = 0, read = reading(d, &d->head, 1), halves = attention(d, tokens, longest),
+             packed = 0;
+    for (int i = 0; i < c->layers; i++) {
+        const tmb_layer *l = &d->layers[i];
+        const tmb_weight *base[] = {
+            &l->q_a, &l->q, &l->k, &l->v, &l->kv_a, &l->kv_b, &l->o, l->mlp, &l->mlp[TMB_DOWN]};
+        uint64_t held = tmb_layer_base_bytes(l), group = 0;
+        for (size_t b = 0; b < sizeof base / sizeof *base; b++) {
+            read = most(read, reading(d, base[b], 1));
+            packed = most(packed, tmb_multiply_bytes(tokens, base[b]->in));
+        }
+        for (size_t e = 0; l->sparse && e < c->n_experts; e++)
+            group = add(group, tmb_expert_bytes(d, l, e));
+        if (l->sparse) {
+            read = most(read, reading(d, l->experts, TMB_MLP));
+            uint64_t one = tmb_expert_bytes(d, l, 0);
+            if (d->layer_bytes && add(held, group) > d->layer_bytes)
+                group = most(one, d->layer_bytes > held ? d->layer_bytes - held : 0);
+        }
+        weights = most(weights, add(held, group));
+        halves = most(halves, l->sparse ? sparse(d, l, tokens) : mlp(d, l->mlp, tokens));
+    }
+    uint64_t run = add(add(weights, halves), floats(tokens, 2 * c->hidden));
+    uint64_t head =
+        add(floats(tokens, c->hidden), floats(TMB_HEAD_PANELS * TMB_NN_PANEL, c->hidden));
+    uint64_t bytes = add(most(run, head), add(packed, (uint64_t)d->threads * read));
+    return add(bytes, floats(longest, c->rope.dims));
+}

@@ -1,0 +1,90 @@
+/* route.c - from a token's router logits to its experts.  Formulas: moe/model/arch_forward.h. */
+#include "config.h"
+#include "moe/infer/decoder.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What a group of experts counts: its best, or the sum of its two best. */
+static float group_score(const float *x, size_t n, bool two)
+{
+    float first = -INFINITY, second = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        if (x[i] > first)
+            second = first, first = x[i];
+        else if (x[i] > second)
+            second = x[i];
+    }
+    return two ? first + second : first;
+}
+
+/* -inf for the experts of all groups but the best.  Of level groups the first go before. */
+static void limit_groups(const tmb_config *c, float *choice, float *score)
+{
+    size_t size = c->n_experts / c->groups;
+    for (size_t g = 0; g < c->groups; g++)
+        score[g] = group_score(choice + g * size, size, c->rules->groups == TMB_GROUPS_TOP2);
+    for (size_t g = 0; g < c->groups; g++) {
+        size_t before = 0;
+        for (size_t o = 0; o < c->groups; o++)
+            before += score[o] > score[g] || (score[o] == score[g] && o < g);
+        for (size_t i = 0; before >= c->top_groups && i < size; i++)
+            choice[g * size + i] = -INFINITY;
+    }
+}
+
+/* The largest of x [n] behind element `last` in falling order, level ones by index; n at the end.
+ * last == n: the largest of all. */
+static size_t next_best(const float *x, size_t n, size_t last)
+{
+    size_t best = n;
+    for (size_t i = 0; i < n; i++) {
+        bool behind = last == n || x[i] < x[last] || (x[i] == x[last] && i > last);
+        if (behind && (best == n || x[i] > x[best])) best = i;
+    }
+    return best;
+}
+
+static int by_index(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The top-k of choice, ascending by index; true when the first left out is level with the last. */
+static bool choose(const tmb_config *c, const float *choice, uint32_t *chosen)
+{
+    size_t last = c->n_experts;
+    for (size_t j = 0; j < c->top_k; j++)
+        chosen[j] = (uint32_t)(last = next_best(choice, c->n_experts, last));
+    size_t out = next_best(choice, c->n_experts, last);
+    qsort(chosen, c->top_k, sizeof *chosen, by_index);
+    return out < c->n_experts && choice[out] == choice[last];
+}
+
+bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const float *correction,
+               float *choice, float *score, uint32_t *chosen, float *weight)
+{
+    size_t n = c->n_experts, k = c->top_k;
+    memcpy(choice, logits, n * sizeof *choice);
+    if (c->rules->routing == TMB_ROUTING_SOFTMAX) nn->softmax(choice, n, 0, n, 1, NULL);
+    if (c->rules->routing == TMB_ROUTING_SIGMOID) nn->sigmoid(choice, logits, n);
+    memcpy(score, choice, n * sizeof *score);
+    for (size_t i = 0; correction && i < n; i++)
+        choice[i] += correction[i];
+    float *groups = score + n;
+    if (c->groups > 1) limit_groups(c, choice, groups);
+    bool tie = choose(c, choice, chosen);
+
+    for (size_t j = 0; j < k; j++)
+        weight[j] = score[chosen[j]];
+    if (c->rules->routing == TMB_ROUTING_TOP_SOFTMAX) nn->softmax(weight, k, 0, k, 1, NULL);
+    if (c->rules->routing == TMB_ROUTING_INPUT_SIGMOID) nn->sigmoid(weight, weight, k);
+    float sum = 1e-20f;
+    for (size_t j = 0; c->renormalize && j < k; j++)
+        sum += weight[j];
+    for (size_t j = 0; j < k; j++)
+        weight[j] = (c->renormalize ? weight[j] / sum : weight[j]) * c->routed_scale;
+    return tie;
+}

@@ -1,0 +1,88 @@
+/* arch_forward.h - how an architecture computes: data, no code.
+ *
+ * An architecture that has one of these can be run by moe/infer/.  What differs from model to model
+ * of one architecture is read from config.json (moe/infer/config.c), or seen in the tensors: which
+ * layers are sparse, which Linears have a bias. */
+#ifndef TMB_MODEL_ARCH_FORWARD_H
+#define TMB_MODEL_ARCH_FORWARD_H
+
+#include <stdbool.h>
+
+/* A switch of config.json: its key and what holds without it.  key NULL: always `otherwise`. */
+typedef struct tmb_switch {
+    const char *key;
+    bool otherwise;
+} tmb_switch;
+
+typedef enum tmb_attention { TMB_ATTENTION_GQA, TMB_ATTENTION_MLA } tmb_attention;
+
+typedef enum tmb_qk_norm {
+    TMB_QK_NORM_NONE,
+    TMB_QK_NORM_HEAD,  /* RMS norm of each head, before the rotation */
+    TMB_QK_NORM_WHOLE, /* RMS norm of the whole projection, before the rotation */
+    TMB_QK_NORM_L2,    /* each head to length 1 without a weight, after the rotation */
+} tmb_qk_norm;
+
+/* How logits become chosen experts and their weights. */
+typedef enum tmb_routing {
+    TMB_ROUTING_SOFTMAX,       /* softmax over all, top-k */
+    TMB_ROUTING_SIGMOID,       /* sigmoid, top-k of score + correction, weights without it */
+    TMB_ROUTING_TOP_SOFTMAX,   /* top-k of the logits, softmax over these */
+    TMB_ROUTING_INPUT_SIGMOID, /* top-k of the logits, sigmoid, multiplies the expert's input */
+} tmb_routing;
+
+typedef enum tmb_groups {
+    TMB_GROUPS_NONE,
+    TMB_GROUPS_MAX,  /* n_group, topk_group; a group counts by its best, if topk_method says so */
+    TMB_GROUPS_TOP2, /* by the sum of its two best */
+} tmb_groups;
+
+/* Which keys a layer's queries see, and where that is told. */
+typedef enum tmb_views {
+    TMB_VIEWS_FULL,
+    TMB_VIEWS_WINDOW,     /* sliding_window in all layers, when it is a number */
+    TMB_VIEWS_USE_WINDOW, /* … and use_sliding_window is true */
+    TMB_VIEWS_QWEN2,      /* layer_types, else every other layer below max_window_layers, when
+                             use_sliding_window is true */
+    TMB_VIEWS_ALTERNATE,  /* layer_types, else sliding and full in turns */
+    TMB_VIEWS_CHUNKED,    /* layer_types, else chunks where the layer rotates */
+} tmb_views;
+
+typedef enum tmb_partial {
+    TMB_PARTIAL_NONE,       /* the whole head rotates, of MLA qk_rope_head_dim */
+    TMB_PARTIAL_HALF,       /* partial_rotary_factor, else half */
+    TMB_PARTIAL_ROTARY_DIM, /* rotary_dim, else partial_rotary_factor, else the whole head */
+} tmb_partial;
+
+typedef struct tmb_arch_forward {
+    tmb_attention attention;
+    tmb_switch attention_bias; /* the projections in `biased` must have a bias */
+    const char *biased[4];     /* leaves */
+    tmb_qk_norm qk_norm;
+    tmb_switch use_qk_norm;
+    bool sinks;             /* self_attn.sinks [heads] */
+    bool clips;             /* clip_qkv, after the norms */
+    bool some_without_rope; /* no_rope_layers: 1 rotates; attn_temperature_tuning elsewhere */
+    tmb_switch paired;      /* neighbours rotate together, not halves */
+    tmb_partial partial;
+    double theta;          /* without rope_theta */
+    bool yarn_unless_told; /* gpt-oss: rotary scaling of its own when config.json has none */
+    double eps;            /* without rms_norm_eps */
+    tmb_views views;
+
+    const char *block;      /* "mlp": the block of a layer, dense or sparse */
+    const char *router;     /* leaf in the block */
+    bool router_bias;       /* added to the logits */
+    const char *correction; /* leaf in the block, of TMB_ROUTING_SIGMOID */
+    tmb_switch use_correction;
+    tmb_routing routing;
+    tmb_switch renormalize;
+    tmb_groups groups;
+    bool scaled;             /* routed_scaling_factor */
+    double scale;            /* without it */
+    const char *shared;      /* leaf in the block, NULL: no shared experts */
+    const char *shared_gate; /* leaf in the block, NULL: not gated */
+    bool clamped;            /* the activation of gpt-oss with swiglu_limit, else SwiGLU */
+} tmb_arch_forward;
+
+#endif

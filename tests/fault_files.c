@@ -144,6 +144,7 @@ WRAP(ssize_t, pwrite, int fd, const void *data, size_t n, off_t offset)
 static int do_sync(int fd, int (*sync)(int))
 {
     BEFORE_CHANGE(FAULT_SYNC, fd, NULL, -1);
+    if (v == FAULT_LIE) return 0;
     trace_begin();
     int rc = sync(fd);
     if (!rc) trace_add(TRACE_SYNC, fd, 0, NULL, 0);

@@ -50,8 +50,9 @@ fault_verdict fault_strike(fault_kind kind, int fd, const char *name)
 {
     unsigned long long n = __atomic_add_fetch(&layer.calls[kind], 1, __ATOMIC_RELAXED);
     if ((int)kind != layer.kind) return FAULT_NONE;
-    bool forever = strcmp(layer.how, "forever") == 0;
+    bool forever = strcmp(layer.how, "forever") == 0 || strcmp(layer.how, "lie") == 0;
     if (forever ? n < layer.at : n != layer.at) return FAULT_NONE;
+    if (strcmp(layer.how, "lie") == 0) return FAULT_LIE;
     if (strcmp(layer.how, "kill-before") == 0) fault_die();
     if (strcmp(layer.how, "kill-after") == 0) return FAULT_KILL;
     if (strcmp(layer.how, "kill-half") == 0) return FAULT_KILL_HALF;
@@ -117,6 +118,8 @@ FILE *__real_fopen(const char *path, const char *mode);
 
 __attribute__((constructor)) static void layer_open(void)
 {
+    fault_memory_open();
+    layer.calls[FAULT_MEMORY] = 0;
     const char *fault = getenv("TOMBAC_FAULT"), *disk = getenv("TOMBAC_DISK");
     char kind[16];
     unsigned long long room;

@@ -39,7 +39,8 @@ typedef enum fault_kind {
         FAULT_COUNT
 } fault_kind;
 
-/* HOW: once and forever fail with ERRNO; short does half of the bytes; kill-before and kill-after
+/* HOW: once and forever fail with ERRNO; lie says from there on that it is done and does nothing
+ * (of sync); short does half of the bytes; kill-before and kill-after
  * end the process by SIGKILL around the call, kill-half in the middle of a write. */
 
 /* --- fault_layer.c: what strikes --- */
@@ -54,6 +55,7 @@ typedef enum fault_verdict {
     FAULT_NONE,
     FAULT_FAIL, /* errno is set */
     FAULT_HALF,
+    FAULT_LIE,  /* say that it is done */
     FAULT_KILL, /* after the call */
     FAULT_KILL_HALF
 } fault_verdict;
@@ -63,6 +65,8 @@ fault_verdict fault_strike(fault_kind kind, int fd, const char *name);
 /* The same for a call that changes something: it is of kind "change" too. */
 fault_verdict fault_strike_change(fault_kind kind, int fd, const char *name);
 int fault_errno(void);
+/* fault_memory.c: give the libraries our malloc, and let them make what they make once. */
+void fault_memory_open(void);
 void fault_die(void);
 
 #define BEFORE(kind, fd, name, failed)                                                             \

@@ -6,6 +6,7 @@ check_PROGRAMS +=           \
 	tests/test_bad_recipes    \
 	tests/test_base           \
 	tests/test_comm           \
+	tests/test_crash          \
 	tests/test_faults         \
 	tests/test_formats        \
 	tests/test_forward        \
@@ -42,7 +43,7 @@ dist_check_SCRIPTS +=       \
 	tests/plan.test
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
 EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_parts.h \
-	tests/loader_rules.h tests/mini_model.h tests/faulty.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h
+	tests/loader_rules.h tests/mini_model.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/forward tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
 EXTRA_DIST += tests/comm_cases.h
@@ -95,7 +96,7 @@ tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.
 	src/table.c src/table.h src/text.c src/text.h
 
 # Tests that know TOMBAC_LONG=1 (make check-long): all of their cases instead of a sample.
-long_tests = tests/test_faults
+long_tests = tests/test_crash tests/test_faults
 
 LDADD = $(fuzz_main) $(tombac_libs)
 
@@ -114,6 +115,7 @@ AM_TESTS_ENVIRONMENT = \
 # what tests/test_faults and tests/test_crash run.
 EXTRA_PROGRAMS += tests/faulty
 check_DATA = tests/faulty$(EXEEXT)
+EXTRA_DIST += tests/faulty.h tests/power.h
 tests_faulty_SOURCES = $(tombac_SOURCES) tests/fault_files.c tests/fault_layer.c tests/fault_layer.h \
 	tests/fault_memory.c tests/fault_trace.c
 tests_faulty_CPPFLAGS = $(tombac_CPPFLAGS) $(JANSSON_CFLAGS) $(CRYPTO_CFLAGS)

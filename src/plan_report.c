@@ -185,6 +185,7 @@ tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
     if (seconds >= 0)
         printf("time         %s of arithmetic, as measured here; reading %s may take longer\n",
                tmb_human_seconds(a, seconds), tmb_human_bytes(b, plan->bytes_in));
+    fine = fine && seconds >= 0;
     print_sentences("note", model->notes, model->n_notes);
     tmb_plan_print_warnings(plan);
     return fine ? TMB_OK : tmb_fail_memory(err, 0, "the plan's page");
@@ -271,7 +272,10 @@ tmb_status tmb_plan_json(const tmb_plan *plan, tmb_err *err)
     tmb_emit_int(&e, e.root, "peak_memory_bytes", plan->peak_bytes);
     tmb_emit_int(&e, e.root, "threads", (uint64_t)plan->options.threads);
     double seconds = tmb_estimate_seconds(plan);
-    if (seconds >= 0) tmb_emit_num(&e, e.root, "arithmetic_seconds", seconds);
+    if (seconds >= 0)
+        tmb_emit_num(&e, e.root, "arithmetic_seconds", seconds);
+    else
+        e.failed = true;
     tmb_emit_append(&e, tmb_emit_array(&e, e.root, "notes"), plan->job.model->notes,
                     plan->job.model->n_notes);
     tmb_json *warnings = tmb_emit_array(&e, e.root, "warnings");

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +54,37 @@ static tmb_status fail_parse(tmb_err *err, const char *name, const json_error_t 
                     what);
 }
 
+/* When its buffer cannot grow, jansson 2.14 drops a character of a string and goes on, or blames
+ * the text.  So its memory comes through take(), which remembers, for this thread, that there was
+ * none. */
+static bool *refused(void)
+{
+    static _Thread_local bool flag;
+    return &flag;
+}
+
+static void *take(size_t n)
+{
+    void *p = malloc(n);
+    if (!p) *refused() = true;
+    return p;
+}
+
+/* What a program around this library gave jansson for its memory stays. */
+static void watch_once(void)
+{
+    json_malloc_t get;
+    json_free_t give;
+    json_get_alloc_funcs(&get, &give);
+    if (get == malloc && give == free) json_set_alloc_funcs(take, free);
+}
+
+static void watch_memory(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_once);
+}
+
 tmb_status tmb_json_parse(tmb_json **out, const char *text, size_t n, const char *name,
                           bool lenient, tmb_err *err)
 {
@@ -61,18 +93,14 @@ tmb_status tmb_json_parse(tmb_json **out, const char *text, size_t n, const char
     if (lenient) TRY(tmb_json_quote_bare(&quoted, &n, text, n, name, err));
     if (quoted) flags |= JSON_ALLOW_NUL;
     json_error_t e;
+    watch_memory();
+    *refused() = false;
     json_t *json = json_loadb(quoted ? quoted : text, n, flags, &e);
-    if (!json) {
-        /* Short of memory, jansson may blame the text, or no line at all.  The text is to blame
-         * when it is found wrong in the same way again. */
-        const json_error_t first = e;
-        json = json_loadb(quoted ? quoted : text, n, flags, &e);
-        if (!json && (e.line < 1 || e.position != first.position || strcmp(e.text, first.text))) {
-            free(quoted);
-            return tmb_fail_memory(err, n, name);
-        }
-    }
     free(quoted);
+    if (*refused()) {
+        json_decref(json);
+        return tmb_fail_memory(err, n, name);
+    }
     if (!json) return fail_parse(err, name, &e);
     *out = json;
     return TMB_OK;

@@ -280,7 +280,7 @@ static tmb_status do_item(tmb_run *run, job *j, tmb_err *err)
     tmb_enter(&run->monitor);
     bool last = false;
     if (tmb_stage_give(&run->stage, item, amax)) {
-        run->done_pieces++;
+        __atomic_add_fetch(&run->done_pieces, 1, __ATOMIC_RELAXED);
         /* the one that takes the last keeps it until the constants are written too */
         last = run->work.left[piece->file] == 1;
         if (!last) run->work.left[piece->file]--;

@@ -99,6 +99,12 @@ static tmb_status store(const tmb_arg *arg, const char *value, void *options, tm
     void *at = (char *)options + arg->offset;
     if (arg->kind == TMB_ARG_TEXT) {
         *(const char **)at = value;
+    } else if (arg->kind == TMB_ARG_LIST) {
+        tmb_texts *texts = at;
+        if (texts->n == TMB_TEXTS_MAX)
+            return tmb_fail(err, TMB_EUSAGE, "--%s is given more than %d times; join some of them",
+                            arg->name, TMB_TEXTS_MAX);
+        texts->at[texts->n++] = value;
     } else if (arg->kind == TMB_ARG_CHOICE) {
         return choose(arg, value, at, err);
     } else if (arg->kind == TMB_ARG_COUNT) {
@@ -138,7 +144,7 @@ static tmb_status take_option(parser *p, int *i, tmb_err *err)
         return TMB_OK;
     }
     for (int k = 0; k < p->n_seen; k++)
-        if (p->seen[k] == arg)
+        if (p->seen[k] == arg && arg->kind != TMB_ARG_LIST)
             return tmb_fail(err, TMB_EUSAGE, "--%s is given twice; keep one", arg->name);
     if (p->n_seen < OPTIONS_MAX) p->seen[p->n_seen++] = arg;
 

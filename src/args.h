@@ -15,10 +15,18 @@
 typedef enum tmb_arg_kind {
     TMB_ARG_FLAG,   /* bool */
     TMB_ARG_TEXT,   /* const char * */
+    TMB_ARG_LIST,   /* tmb_texts: may be given several times */
     TMB_ARG_COUNT,  /* int >= 1 */
     TMB_ARG_SIZE,   /* uint64_t: 512M, 16G */
     TMB_ARG_CHOICE, /* const char *, one of `choices` "auto|plain|json|none" */
 } tmb_arg_kind;
+
+/* What a TMB_ARG_LIST gathers. */
+enum { TMB_TEXTS_MAX = 64 };
+typedef struct tmb_texts {
+    const char *at[TMB_TEXTS_MAX]; /* borrowed from argv, in the order given */
+    size_t n;
+} tmb_texts;
 
 typedef struct tmb_arg {
     const char *name; /* "max-ram", without dashes; NULL ends the table */

@@ -184,6 +184,7 @@ libtombac_a_SOURCES +=           \
 	moe/quantize/work.h      \
 	moe/recipe/assign.c      \
 	moe/recipe/assign.h      \
+	moe/recipe/calibration.c \
 	moe/recipe/decide.h      \
 	moe/recipe/draft.h       \
 	moe/recipe/hint.c        \
@@ -200,10 +201,18 @@ libtombac_a_SOURCES +=           \
 	moe/tokens/added.c        \
 	moe/tokens/bpe.c          \
 	moe/tokens/buf.h          \
+	moe/tokens/collect.c      \
+	moe/tokens/collect.h      \
+	moe/tokens/data.c         \
 	moe/tokens/data.h         \
 	moe/tokens/decode.c       \
+	moe/tokens/docs.c         \
+	moe/tokens/docs.h         \
+	moe/tokens/docs_array.c   \
+	moe/tokens/docs_text.c    \
 	moe/tokens/encode.c       \
 	moe/tokens/file.c         \
+	moe/tokens/ids.h          \
 	moe/tokens/internal.h     \
 	moe/tokens/lines.c        \
 	moe/tokens/lines.h        \
@@ -213,6 +222,8 @@ libtombac_a_SOURCES +=           \
 	moe/tokens/parts.c        \
 	moe/tokens/patterns.c     \
 	moe/tokens/patterns.h     \
+	moe/tokens/random.h       \
+	moe/tokens/source.c       \
 	moe/tokens/source.h       \
 	moe/tokens/split.c        \
 	moe/tokens/tokenizer.h    \

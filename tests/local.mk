@@ -8,6 +8,7 @@ check_PROGRAMS +=           \
 	tests/test_comm           \
 	tests/test_crash          \
 	tests/test_faults         \
+	tests/test_data           \
 	tests/test_formats        \
 	tests/test_forward        \
 	tests/test_golden         \

@@ -18,6 +18,7 @@ typedef enum tmb_section {
     TMB_SECTION_FORMAT,
     TMB_SECTION_KV_CACHE,
     TMB_SECTION_OUTPUT,
+    TMB_SECTION_CALIBRATION,
     TMB_SECTIONS,
     TMB_SECTION_NONE = TMB_SECTIONS
 } tmb_section;
@@ -45,7 +46,7 @@ typedef struct tmb_draft {
     int line; /* being read, from 1 */
     tmb_section section;
     int opened[TMB_SECTIONS]; /* line of the section's header, 0: not there */
-    int given[8];             /* line of each key of the open section, by its place in the table */
+    int given[24];            /* line of each key of the open section, by its place in the table */
     tmb_word version;
     tmb_raw_rule *rules, **rules_end;
     tmb_variant *variants, **variants_end;
@@ -72,6 +73,14 @@ tmb_status tmb_draft_section(tmb_draft *draft, const char *name, size_t n);
 tmb_status tmb_draft_value(tmb_draft *draft, const char *name, const char *value);
 tmb_status tmb_draft_finish(tmb_draft *draft);
 bool tmb_section_known(const char *name, size_t n);
+
+/* [calibration]: what stands when nothing is said, and each key.  name: behind "source.". */
+void tmb_calibration_defaults(tmb_calibration *calibration);
+tmb_status tmb_draft_samples(tmb_draft *draft, const char *value);
+tmb_status tmb_draft_length(tmb_draft *draft, const char *value);
+tmb_status tmb_draft_seed(tmb_draft *draft, const char *value);
+tmb_status tmb_draft_fit(tmb_draft *draft, const char *value);
+tmb_status tmb_draft_source(tmb_draft *draft, const char *name, const char *value);
 
 /* recipe->specs and the specs of recipe->rules, from the draft. */
 tmb_status tmb_draft_specs(tmb_draft *draft);

@@ -87,6 +87,7 @@ tmb_status tmb_recipe_parse(tmb_recipe **out, const char *text, size_t n, const 
 
     tmb_recipe *r = calloc(1, sizeof *r);
     if (!r) return tmb_fail_memory(err, sizeof *r, "a recipe");
+    tmb_calibration_defaults(&r->calibration);
     r->path = tmb_arena_text(&r->arena, path, strlen(path));
     r->name = base_name(&r->arena, path);
     r->text = tmb_arena_text(&r->arena, text, n);

@@ -5,9 +5,10 @@
  *   [format NAME] base, scale = max|mse          a variant that rules can name
  *   [kv_cache]    format = fp8|none
  *   [output]      layout = modelopt|compressed-tensors, shard_size
+ *   [calibration] source.NAME = path, weight; samples, length, seed, fit = pack|pad
  *
  * Unknown sections and keys, keys given twice, lines inih would cut: errors with FILE:LINE, the
- * nearest word, and the remedy.  Sections of later jobs ([calibration], [search], [target]) are
+ * nearest word, and the remedy.  Sections of later jobs ([search], [target]) are
  * refused by name until those jobs exist. */
 #ifndef TMB_RECIPE_RECIPE_H
 #define TMB_RECIPE_RECIPE_H
@@ -17,6 +18,7 @@
 #include "moe/format/format.h"
 #include "moe/io/files.h"
 #include "moe/model/role.h"
+#include "moe/tokens/source.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -37,6 +39,18 @@ typedef struct tmb_rule {
     int line;
 } tmb_rule;
 
+/* What to calibrate with: defaults where the recipe says nothing. */
+typedef struct tmb_calibration {
+    int line;             /* of [calibration], 0: not there */
+    tmb_source *sources;  /* [n_sources], paths relative to the working directory */
+    const char **written; /* [n_sources], paths as written */
+    size_t n_sources;
+    uint64_t samples; /* sequences */
+    uint32_t length;  /* tokens of each */
+    tmb_fit fit;
+    uint64_t seed;
+} tmb_calibration;
+
 typedef struct tmb_recipe {
     const char *path; /* file, or the shipped recipe's path */
     const char *name; /* "nvfp4-experts": base name without .ini */
@@ -52,6 +66,7 @@ typedef struct tmb_recipe {
     const char *layout;  /* "modelopt" unless said */
     int layout_line;     /* 0: the default */
     uint64_t shard_size; /* 0: not said */
+    tmb_calibration calibration;
     tmb_arena arena;
 } tmb_recipe;
 

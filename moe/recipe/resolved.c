@@ -43,6 +43,18 @@ static void write_variants(FILE *f, const tmb_recipe *r)
     }
 }
 
+/* As written: the text must not depend on the folder the recipe was in. */
+static void write_calibration(FILE *f, const tmb_calibration *c)
+{
+    if (!c->line) return; /* no job of this recipe reads it */
+    fprintf(f, "\n[calibration]\n");
+    for (size_t i = 0; i < c->n_sources; i++)
+        fprintf(f, "source.%s = %s, %.17g\n", c->sources[i].name, c->written[i],
+                c->sources[i].weight);
+    fprintf(f, "samples = %" PRIu64 "\nlength = %" PRIu32 "\nseed = %" PRIu64 "\nfit = %s\n",
+            c->samples, c->length, c->seed, c->fit == TMB_FIT_PAD ? "pad" : "pack");
+}
+
 tmb_status tmb_recipe_resolved(char **text, const tmb_recipe *recipe, const char *layout,
                                uint64_t shard_size, tmb_err *err)
 {
@@ -60,6 +72,8 @@ tmb_status tmb_recipe_resolved(char **text, const tmb_recipe *recipe, const char
     fprintf(f, "\n[output]\nlayout = %s\n", layout ? layout : recipe->layout);
     if (!shard_size) shard_size = recipe->shard_size;
     if (shard_size) fprintf(f, "shard_size = %" PRIu64 "\n", shard_size);
+
+    write_calibration(f, &recipe->calibration);
 
     bool failed = ferror(f);
     if (fclose(f) || failed) {

@@ -16,11 +16,11 @@ enum { RECIPE_VERSION = 1, VARIANT_NAME_BYTES = 40 };
 static const char *const section_names[TMB_SECTIONS] = {
     [TMB_SECTION_RECIPE] = "recipe", [TMB_SECTION_RULES] = "rules",
     [TMB_SECTION_FORMAT] = "format", [TMB_SECTION_KV_CACHE] = "kv_cache",
-    [TMB_SECTION_OUTPUT] = "output",
+    [TMB_SECTION_OUTPUT] = "output", [TMB_SECTION_CALIBRATION] = "calibration",
 };
 
 /* Sections that jobs of later versions will read. */
-static const char *const later_sections[] = {"calibration", "search", "target"};
+static const char *const later_sections[] = {"search", "target"};
 
 /* --- failing ----------------------------------------------------------------------------- */
 
@@ -122,6 +122,7 @@ tmb_status tmb_draft_section(tmb_draft *d, const char *text, size_t n)
                               d->opened[at]);
     d->opened[at] = d->line;
     d->section = at;
+    if (at == TMB_SECTION_CALIBRATION) d->recipe->calibration.line = d->line;
     return TMB_OK;
 }
 
@@ -213,6 +214,10 @@ static const struct {
     {TMB_SECTION_KV_CACHE, "format", set_kv_format},
     {TMB_SECTION_OUTPUT, "layout", set_layout},
     {TMB_SECTION_OUTPUT, "shard_size", set_shard_size},
+    {TMB_SECTION_CALIBRATION, "samples", tmb_draft_samples},
+    {TMB_SECTION_CALIBRATION, "length", tmb_draft_length},
+    {TMB_SECTION_CALIBRATION, "seed", tmb_draft_seed},
+    {TMB_SECTION_CALIBRATION, "fit", tmb_draft_fit},
 };
 _Static_assert(COUNT(keys) <= COUNT(((tmb_draft *)0)->given), "a line for each key");
 
@@ -259,8 +264,9 @@ static tmb_status add_rule(tmb_draft *d, const char *left, const char *format)
 
 static tmb_status unknown_key(tmb_draft *d, const char *name)
 {
-    const char *words[COUNT(keys)];
+    const char *words[COUNT(keys) + 1];
     size_t n = 0;
+    if (d->section == TMB_SECTION_CALIBRATION) words[n++] = "source.NAME";
     for (size_t i = 0; i < COUNT(keys); i++) {
         if (keys[i].section == d->section)
             words[n++] = keys[i].key;
@@ -285,6 +291,8 @@ tmb_status tmb_draft_value(tmb_draft *d, const char *name, const char *value)
         if (check_word(d, name, value)) return d->status;
         return add_rule(d, name, value);
     }
+    if (d->section == TMB_SECTION_CALIBRATION && strncmp(name, "source.", 7) == 0)
+        return tmb_draft_source(d, name + 7, value);
     for (size_t i = 0; i < COUNT(keys); i++) {
         if (keys[i].section != d->section || strcmp(keys[i].key, name) != 0) continue;
         if (d->given[i])

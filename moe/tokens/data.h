@@ -37,13 +37,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum tmb_fit {
-    TMB_FIT_WHOLE, /* a document is a sequence; longer than length (when not 0): cut off there */
-    TMB_FIT_PAD,   /* a document is cut into pieces of length; the last may be shorter */
-    TMB_FIT_PACK,  /* documents of a source are joined and cut into pieces of exactly length; what
-                      is left at the end is dropped */
-} tmb_fit;
-
 typedef enum tmb_ids_type { TMB_IDS_U16, TMB_IDS_U32 } tmb_ids_type;
 
 typedef struct tmb_data_options {

@@ -11,6 +11,7 @@
 #include "moe/io/json.h"
 #include "moe/io/match.h"
 #include "moe/tokens/buf.h"
+#include "moe/tokens/ids.h"
 #include "moe/tokens/tokenizer.h"
 #include "moe/tokens/vocab.h"
 
@@ -156,19 +157,5 @@ struct tmb_encoder {
 tmb_status tmb_split(tmb_encoder *e, const uint8_t *text, size_t n, bool first) TMB_CHECKED;
 /* bpe.c: the ids of one word, appended. */
 tmb_status tmb_bpe(tmb_encoder *e, const uint8_t *word, size_t n) TMB_CHECKED;
-
-/* Room for `more` ids. */
-static inline tmb_status tmb_ids_room(tmb_ids *l, size_t more, tmb_err *err)
-{
-    if (l->room - l->n >= more) return TMB_OK;
-    size_t room = l->room ? l->room : 64;
-    while (room - l->n < more)
-        room *= 2;
-    int32_t *moved = room > SIZE_MAX / sizeof *moved ? NULL : realloc(l->ids, room * sizeof *moved);
-    if (!moved) return tmb_fail_memory(err, room * sizeof *moved, "token ids");
-    l->ids = moved;
-    l->room = room;
-    return TMB_OK;
-}
 
 #endif

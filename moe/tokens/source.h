@@ -1,5 +1,5 @@
 /* source.h - where token ids come from, as the user names it: a file, a name for the tables, a
- * weight. */
+ * weight; and how sequences are made of it. */
 #ifndef TMB_TOKENS_SOURCE_H
 #define TMB_TOKENS_SOURCE_H
 
@@ -17,6 +17,14 @@ typedef struct tmb_source {
     double weight;    /* > 0, finite; the share of the sequences is weight / sum of weights */
     int line;         /* of the recipe; 0: from the command line */
 } tmb_source;
+
+/* How documents become sequences. */
+typedef enum tmb_fit {
+    TMB_FIT_WHOLE, /* a document is a sequence; longer than length (when not 0): cut off there */
+    TMB_FIT_PAD,   /* a document is cut into pieces of length; the last may be shorter */
+    TMB_FIT_PACK,  /* documents of a source are joined and cut into pieces of exactly length; what
+                      is left at the end is dropped */
+} tmb_fit;
 
 /* --data: "NAME=PATH", "NAME=PATH:WEIGHT", "PATH" or "PATH:WEIGHT"; without a name the file's base
  * name without its ending, without a weight 1.  What stands behind the last ':' is a weight only if

@@ -1,0 +1,124 @@
+/* calibration.c - the values of [calibration].
+ *
+ * Paths stand relative to the recipe, so that a folder with a recipe and its data can be moved. */
+#include "config.h"
+#include "moe/recipe/draft.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SAMPLES = 512, LENGTH = 2048, LENGTH_MAX = 1 << 20 };
+#define SAMPLES_MAX (1u << 24)
+
+void tmb_calibration_defaults(tmb_calibration *c)
+{
+    c->samples = SAMPLES;
+    c->length = LENGTH;
+    c->fit = TMB_FIT_PACK;
+}
+
+static tmb_status number(tmb_draft *d, const char *key, const char *value, uint64_t low,
+                         uint64_t high, uint64_t *out)
+{
+    uint64_t n = 0;
+    const char *p = value;
+    bool fits = true;
+    for (; *p >= '0' && *p <= '9'; p++)
+        fits = fits && tmb_mul(n, 10, &n) && tmb_add(n, (uint64_t)(*p - '0'), &n);
+    if (!fits || *p || p == value || n < low || n > high)
+        return tmb_draft_fail(d, d->line, "%s = %s is no number from %llu to %llu", key, value,
+                              (unsigned long long)low, (unsigned long long)high);
+    *out = n;
+    return TMB_OK;
+}
+
+tmb_status tmb_draft_samples(tmb_draft *d, const char *value)
+{
+    return number(d, "samples", value, 1, SAMPLES_MAX, &d->recipe->calibration.samples);
+}
+
+tmb_status tmb_draft_length(tmb_draft *d, const char *value)
+{
+    uint64_t n = 0;
+    TRY(number(d, "length", value, 2, LENGTH_MAX, &n));
+    d->recipe->calibration.length = (uint32_t)n;
+    return TMB_OK;
+}
+
+tmb_status tmb_draft_seed(tmb_draft *d, const char *value)
+{
+    return number(d, "seed", value, 0, UINT64_MAX, &d->recipe->calibration.seed);
+}
+
+tmb_status tmb_draft_fit(tmb_draft *d, const char *value)
+{
+    if (strcmp(value, "pack") != 0 && strcmp(value, "pad") != 0)
+        return tmb_draft_fail(d, d->line, "fit = %s is not known; use one of pack, pad", value);
+    d->recipe->calibration.fit = strcmp(value, "pad") == 0 ? TMB_FIT_PAD : TMB_FIT_PACK;
+    return TMB_OK;
+}
+
+/* path beside the recipe's own. */
+static const char *beside(tmb_draft *d, const char *path)
+{
+    const char *recipe = d->recipe->path, *slash = strrchr(recipe, '/');
+    if (*path == '/' || !slash) return path;
+    return tmb_arena_printf(&d->recipe->arena, "%.*s/%s", (int)(slash - recipe), recipe, path);
+}
+
+/* One more in both lists; false without memory. */
+static bool append(tmb_draft *d, const tmb_source *source, const char *written)
+{
+    tmb_calibration *c = &d->recipe->calibration;
+    size_t n = c->n_sources;
+    if (n % 16 == 0) { /* arenas do not give back: at most 16 copies of a short list */
+        tmb_source *sources = tmb_arena_alloc(&d->recipe->arena, (n + 16) * sizeof *sources);
+        const char **texts = tmb_arena_alloc(&d->recipe->arena, (n + 16) * sizeof *texts);
+        if (!sources || !texts) return false;
+        if (n) memcpy(sources, c->sources, n * sizeof *sources);
+        if (n) memcpy(texts, c->written, n * sizeof *texts);
+        c->sources = sources;
+        c->written = texts;
+    }
+    c->sources[n] = *source;
+    c->written[n] = written;
+    c->n_sources++;
+    return true;
+}
+
+tmb_status tmb_draft_source(tmb_draft *d, const char *name, const char *value)
+{
+    tmb_calibration *c = &d->recipe->calibration;
+    tmb_source s = {.weight = 1, .line = d->line};
+    if (!tmb_source_name(name, strlen(name)))
+        return tmb_draft_fail(d, d->line,
+                              "'source.%s' is no name for a source; letters, digits, '-', '_' and "
+                              "'.' are possible, at most %d",
+                              name, TMB_SOURCE_NAME_MAX);
+    for (size_t i = 0; i < c->n_sources; i++)
+        if (strcmp(c->sources[i].name, name) == 0)
+            return tmb_draft_fail(d, d->line, "'source.%s' was already given in line %d; remove one",
+                                  name, c->sources[i].line);
+    if (c->n_sources == TMB_SOURCES_MAX)
+        return tmb_draft_fail(d, d->line, "over %d sources; join some", TMB_SOURCES_MAX);
+
+    const char *comma = strrchr(value, ',');
+    size_t n = comma ? (size_t)(comma - value) : strlen(value);
+    while (n && (value[n - 1] == ' ' || value[n - 1] == '\t'))
+        n--;
+    if (!n || *value == ';')
+        return tmb_draft_fail(d, d->line, "source.%s: no file; write source.%s = PATH, WEIGHT", name,
+                              name);
+    if (comma) {
+        const char *weight = comma + 1 + strspn(comma + 1, " \t");
+        if (!tmb_weight_parse(weight, &s.weight))
+            return tmb_draft_fail(d, d->line,
+                                  "source.%s: '%s' is no weight; write a number over 0 behind the "
+                                  "comma, or no comma",
+                                  name, weight);
+    }
+    s.name = tmb_arena_text(&d->recipe->arena, name, strlen(name));
+    const char *written = tmb_arena_text(&d->recipe->arena, value, n);
+    s.path = written ? beside(d, written) : NULL;
+    return s.name && s.path && append(d, &s, written) ? TMB_OK : tmb_draft_memory(d);
+}

@@ -4,6 +4,7 @@ check_PROGRAMS +=           \
 	tests/test_assign         \
 	tests/test_attend         \
 	tests/test_bad_recipes    \
+	tests/test_bad_tokenizers \
 	tests/test_base           \
 	tests/test_comm           \
 	tests/test_crash          \
@@ -48,7 +49,7 @@ EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_parts.h \
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/forward tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes
 EXTRA_DIST += tests/comm_cases.h
-EXTRA_DIST += tests/tokens.h tests/data/tokenizers
+EXTRA_DIST += tests/tokens.h tests/data/tokenizers tests/malformed/tokenizers
 EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/whole
 
 # Programs that measure, or make what is measured; not run by make check.
@@ -73,6 +74,7 @@ fuzz_targets =              \
 	tests/fuzz_recipe       \
 	tests/fuzz_size         \
 	tests/fuzz_summary      \
+	tests/fuzz_tokenizer    \
 	tests/fuzz_verify
 if FUZZ
 noinst_PROGRAMS += $(fuzz_targets)

@@ -32,8 +32,9 @@ static void put_npy(const char *name, const char *type, const char *shape, size_
                     int step)
 {
     char head[128];
-    size_t n = (size_t)snprintf(head + 10, sizeof head - 10,
-                                "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", type, shape);
+    size_t n =
+        (size_t)snprintf(head + 10, sizeof head - 10,
+                         "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", type, shape);
     memset(head + 10 + n, ' ', sizeof head - 10 - n);
     memcpy(head, "\x93NUMPY\1\0", 8);
     head[8] = sizeof head - 10;
@@ -65,8 +66,11 @@ static void put_safetensors(const char *name, const part *parts, int n)
     for (int i = 0; i < n; i++) {
         bytes[i] = tmb_dtype_bits(parts[i].dtype) / 8u * parts[i].shape[0] *
                    (parts[i].rank == 2 ? parts[i].shape[1] : 1);
-        t[i] = (tmb_tensor){.name = parts[i].name, .shape = parts[i].shape, .begin = at,
-                            .bytes = bytes[i], .dtype = (uint8_t)parts[i].dtype,
+        t[i] = (tmb_tensor){.name = parts[i].name,
+                            .shape = parts[i].shape,
+                            .begin = at,
+                            .bytes = bytes[i],
+                            .dtype = (uint8_t)parts[i].dtype,
                             .rank = (uint8_t)parts[i].rank};
         at += bytes[i];
     }
@@ -83,7 +87,8 @@ static void put_safetensors(const char *name, const part *parts, int n)
     free(text);
 }
 
-/* --- opening -------------------------------------------------------------------------------------- */
+/* --- opening
+ * -------------------------------------------------------------------------------------- */
 
 /* Sources as on the command line, with "@" for the folder, a blank between. */
 static tmb_data *open_with(const char *sources, tmb_data_options o)
@@ -97,7 +102,8 @@ static tmb_data *open_with(const char *sources, tmb_data_options o)
     memset(&err, 0, sizeof err);
     for (char *save = NULL, *w = strtok_r(words, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
         char *at = strchr(w, '@');
-        snprintf(text, sizeof text, "%.*s%s/%s", at ? (int)(at - w) : 0, w, folder, at ? at + 1 : w);
+        snprintf(text, sizeof text, "%.*s%s/%s", at ? (int)(at - w) : 0, w, folder,
+                 at ? at + 1 : w);
         if (tmb_source_parse(&list[n++], text, &arena, &err)) return NULL;
     }
     o.sources = list;
@@ -154,12 +160,14 @@ static void refuses(const char *sources, tmb_data_options o, int status, const c
     tmb_data_close(d);
 }
 
-/* --- kinds of files --------------------------------------------------------------------------------- */
+/* --- kinds of files
+ * --------------------------------------------------------------------------------- */
 
 static void test_kinds(void)
 {
     static const uint16_t u16[] = {1, 2, 3, 4, 5, 6, 7};
-    static const int64_t ids[] = {1, 2, 3, 4, 5, 6}, mask[] = {0, 1, 1, 1, 1, 0}, lengths[] = {2, 3};
+    static const int64_t ids[] = {1, 2, 3, 4, 5, 6}, mask[] = {0, 1, 1, 1, 1, 0},
+                         lengths[] = {2, 3};
     static const part with_mask[] = {{"attention_mask", TMB_I64, 2, {2, 3}, mask},
                                      {"input_ids", TMB_I64, 2, {2, 3}, ids}};
     static const part with_lengths[] = {{"input_ids", TMB_I64, 2, {2, 3}, ids},
@@ -179,7 +187,8 @@ static void test_kinds(void)
     gives("a.jsonl", whole, "0:1,2,3 0:4,5 0:6");
     gives("a.jsonl", (tmb_data_options){.length = 2}, "0:1,2 0:4,5 0:6");
     gives("a.jsonl", pad, "0:1,2 0:3 0:4,5 0:6");
-    gives("a.jsonl", (tmb_data_options){.fit = TMB_FIT_PAD, .length = 2, .shortest = 2}, "0:1,2 0:4,5");
+    gives("a.jsonl", (tmb_data_options){.fit = TMB_FIT_PAD, .length = 2, .shortest = 2},
+          "0:1,2 0:4,5");
     gives("a.jsonl", pack, "0:1,2 0:3,4 0:5,6");
     gives("a.jsonl", (tmb_data_options){.fit = TMB_FIT_PACK, .length = 4}, "0:1,2,3,4");
     gives("b.bin", whole, "0:1,2,3,4,5,6,7");
@@ -205,7 +214,8 @@ static void test_kinds(void)
     tmb_data_close(d);
 }
 
-/* --- texts -------------------------------------------------------------------------------------------- */
+/* --- texts
+ * -------------------------------------------------------------------------------------------- */
 
 static void test_texts(void)
 {
@@ -238,24 +248,28 @@ static void test_texts(void)
     refuses("bad.jsonl", o, 65,
             "@bad.jsonl: line 2: byte 8: expected a text in double quotes, found '7'; a line is "
             "{\"text\": \"...\"} or {\"input_ids\": [...]}");
-    refuses("none.jsonl", o, 65,
-            "@none.jsonl: line 1: byte 0: neither text nor input_ids; a line is {\"text\": \"...\"} or "
-            "{\"input_ids\": [...]}");
+    refuses(
+        "none.jsonl", o, 65,
+        "@none.jsonl: line 1: byte 0: neither text nor input_ids; a line is {\"text\": \"...\"} or "
+        "{\"input_ids\": [...]}");
     refuses("twice.jsonl", o, 65,
             "@twice.jsonl: line 1: byte 13: a key stands twice; a line is {\"text\": \"...\"} or "
             "{\"input_ids\": [...]}");
-    refuses("more.jsonl", o, 65,
-            "@more.jsonl: line 1: byte 13: expected nothing after the closing '}', found 'x'; a line "
-            "is {\"text\": \"...\"} or {\"input_ids\": [...]}");
+    refuses(
+        "more.jsonl", o, 65,
+        "@more.jsonl: line 1: byte 13: expected nothing after the closing '}', found 'x'; a line "
+        "is {\"text\": \"...\"} or {\"input_ids\": [...]}");
     snprintf(tokenizer, sizeof tokenizer, "%s/tests/data/tokenizers/gpt2/tokenizer.json",
              srcdir ? srcdir : ".");
     d = open_with("t.txt", (tmb_data_options){.tokenizer = tokenizer, .vocab = 272, .model = "M"});
-    ok(!d && strstr(err.message, "the tokenizer has 876 ids, and the embedding of M has 272 rows: it "
-                                 "is of another model; give the model's own"),
+    ok(!d &&
+           strstr(err.message, "the tokenizer has 876 ids, and the embedding of M has 272 rows: it "
+                               "is of another model; give the model's own"),
        "a tokenizer of another model: %s", err.message);
 }
 
-/* --- sampling ------------------------------------------------------------------------------------------ */
+/* --- sampling
+ * ------------------------------------------------------------------------------------------ */
 
 static void test_random(void)
 {
@@ -278,8 +292,8 @@ static void make_sources(void)
         ids[i] = (uint16_t)i;
     put("s.bin", ids, sizeof ids);
     for (int i = 0; i < 300; i++)
-        at += (size_t)snprintf(text + at, sizeof text - at, "{\"input_ids\":[%d,%d]}\n", 5000 + 2 * i,
-                               5001 + 2 * i);
+        at += (size_t)snprintf(text + at, sizeof text - at, "{\"input_ids\":[%d,%d]}\n",
+                               5000 + 2 * i, 5001 + 2 * i);
     put("s.jsonl", text, at);
 }
 
@@ -312,7 +326,8 @@ static void test_sampling(void)
         good &= (double)from_a > wanted - 1 && (double)from_a < wanted + 1;
     }
     ok(good, "every prefix is mixed by weight, and sequences are pieces of documents");
-    ok(late > 7 && late < 23, "a long document gives pieces of its whole length: %d of 30 late", late);
+    ok(late > 7 && late < 23, "a long document gives pieces of its whole length: %d of 30 late",
+       late);
     tmb_data_close(b);
     o.seed = 4;
     b = open_with("a=@s.bin:3 b=@s.jsonl", o);
@@ -329,7 +344,8 @@ static void test_sampling(void)
     tmb_data_close(a);
 }
 
-/* --- what is refused ------------------------------------------------------------------------------------- */
+/* --- what is refused
+ * ------------------------------------------------------------------------------------- */
 
 static void test_refused(void)
 {
@@ -341,7 +357,8 @@ static void test_refused(void)
                           {"input_ids", TMB_I64, 2, {1, 4}, ids}},
                odd[] = {{"attention_mask", TMB_I64, 2, {1, 2}, hole},
                         {"input_ids", TMB_I64, 2, {1, 4}, ids}},
-               lengths[] = {{"input_ids", TMB_I64, 2, {2, 2}, ids}, {"lengths", TMB_I64, 1, {2, 0}, ids + 2}};
+               lengths[] = {{"input_ids", TMB_I64, 2, {2, 2}, ids},
+                            {"lengths", TMB_I64, 1, {2, 0}, ids + 2}};
     const tmb_data_options o = {.vocab = 100, .model = "the tiny model"};
     put_text("empty.txt", "");
     put_text("blank.jsonl", "\n \n");
@@ -368,48 +385,58 @@ static void test_refused(void)
     refuses("blank.jsonl", o, 65, "@blank.jsonl: no document; give a file with data");
     refuses("no-ids.jsonl", o, 65,
             "@no-ids.jsonl: no sequence of 1 tokens or more in 1 documents; give longer texts");
-    refuses("big.jsonl", o, 65,
-            "@big.jsonl: document 2, token 2: id 100 is not one of the 100 of the tiny model; the ids "
-            "are of another vocabulary");
-    refuses("negative.jsonl", o, 65,
-            "@negative.jsonl: line 1: byte 14: expected a token id, found '-'; a line is {\"text\": "
-            "\"...\"} or {\"input_ids\": [...]}");
-    refuses("big.jsonl", (tmb_data_options){.fit = TMB_FIT_PACK, .length = 16}, 65,
-            "@big.jsonl: too short: 3 tokens in all, and a sequence has 16; lower the length or give "
-            "more text");
-    refuses("odd.bin", o, 65, "@odd.bin: 3 bytes are no whole number of uint16; say the other --ids-type");
+    refuses(
+        "big.jsonl", o, 65,
+        "@big.jsonl: document 2, token 2: id 100 is not one of the 100 of the tiny model; the ids "
+        "are of another vocabulary");
+    refuses(
+        "negative.jsonl", o, 65,
+        "@negative.jsonl: line 1: byte 14: expected a token id, found '-'; a line is {\"text\": "
+        "\"...\"} or {\"input_ids\": [...]}");
+    refuses(
+        "big.jsonl", (tmb_data_options){.fit = TMB_FIT_PACK, .length = 16}, 65,
+        "@big.jsonl: too short: 3 tokens in all, and a sequence has 16; lower the length or give "
+        "more text");
+    refuses("odd.bin", o, 65,
+            "@odd.bin: 3 bytes are no whole number of uint16; say the other --ids-type");
     refuses("n.npy", o, 65,
             "@n.npy: no .npy file; save it with numpy.save as integers [n] or [n, length]");
-    refuses("minus.npy", o, 65,
-            "@minus.npy: document 1, token 2: id -1 is not one of the 100 of the tiny model; the ids "
-            "are of another vocabulary");
+    refuses(
+        "minus.npy", o, 65,
+        "@minus.npy: document 1, token 2: id -1 is not one of the 100 of the tiny model; the ids "
+        "are of another vocabulary");
     refuses("float.npy", o, 65,
             "@float.npy: elements that are no little-endian integers; save it with numpy.save as "
             "integers [n] or [n, length]");
     refuses("long.npy", o, 65,
             "@long.npy: 20 rows of 3 ids do not fit into 152 bytes; fetch it again");
-    refuses("cube.npy", o, 65,
-            "@cube.npy: an array of more than two dimensions; save it with numpy.save as integers [n] "
-            "or [n, length]");
+    refuses(
+        "cube.npy", o, 65,
+        "@cube.npy: an array of more than two dimensions; save it with numpy.save as integers [n] "
+        "or [n, length]");
     refuses("floats.safetensors", o, 65, "@floats.safetensors: input_ids is F32; give integers");
     refuses("other.safetensors", o, 65,
             "@other.safetensors: no tensor input_ids; give one, integers [n, length]");
-    refuses("holes.safetensors", o, 65,
-            "@holes.safetensors: attention_mask, row 1: not one run of ones; padding stands at either "
-            "end alone");
-    refuses("odd.safetensors", o, 65,
-            "@odd.safetensors: attention_mask does not fit to input_ids; give integers [n, length]");
+    refuses(
+        "holes.safetensors", o, 65,
+        "@holes.safetensors: attention_mask, row 1: not one run of ones; padding stands at either "
+        "end alone");
+    refuses(
+        "odd.safetensors", o, 65,
+        "@odd.safetensors: attention_mask does not fit to input_ids; give integers [n, length]");
     refuses("lengths.safetensors", o, 65,
             "@lengths.safetensors: lengths, row 1: 3 is not in 0 to 2; correct it");
-    refuses("big.jsonl big.jsonl", o, 64, "two sources are called 'big'; name them: NAME=@big.jsonl");
+    refuses("big.jsonl big.jsonl", o, 64,
+            "two sources are called 'big'; name them: NAME=@big.jsonl");
     refuses("", o, 64, "no data; give --data FILE, or source.NAME = FILE under [calibration]");
     refuses("big.jsonl", (tmb_data_options){.fit = TMB_FIT_PACK}, 64,
             "no length for the sequences; give one");
     refuses("big.jsonl", (tmb_data_options){.samples = 1u << 24, .length = 2048}, 64,
             "16777216 sequences of 2048 tokens are over 268435456; ask for fewer or shorter ones");
-    refuses("a=@s.bin:1000 b=@s.jsonl", (tmb_data_options){.samples = 2, .length = 2}, 64,
-            "source 'b': its weight gives it none of 2 samples; ask for more samples, raise the weight "
-            "or leave it out");
+    refuses(
+        "a=@s.bin:1000 b=@s.jsonl", (tmb_data_options){.samples = 2, .length = 2}, 64,
+        "source 'b': its weight gives it none of 2 samples; ask for more samples, raise the weight "
+        "or leave it out");
 }
 
 static void source_is(const char *text, const char *name, const char *path, double weight)
@@ -417,10 +444,13 @@ static void source_is(const char *text, const char *name, const char *path, doub
     tmb_arena arena = {0};
     tmb_source s = {0};
     tmb_status status = tmb_source_parse(&s, text, &arena, &err);
-    int good = name ? !status && !strcmp(s.name, name) && !strcmp(s.path, path) && s.weight == weight
-                    : status == TMB_EUSAGE;
+    int good = name
+                   ? !status && !strcmp(s.name, name) && !strcmp(s.path, path) && s.weight == weight
+                   : status == TMB_EUSAGE;
     ok(good, "--data %s", text);
-    if (!good) printf("# %s %s %g %s\n", s.name ? s.name : "-", s.path ? s.path : "-", s.weight, err.message);
+    if (!good)
+        printf("# %s %s %g %s\n", s.name ? s.name : "-", s.path ? s.path : "-", s.weight,
+               err.message);
     tmb_arena_free(&arena);
 }
 

@@ -22,6 +22,43 @@ static bool rule_is(const tmb_recipe *r, int i, const char *left, const char *fo
            strcmp(r->rules[i].spec->name, format) == 0 && r->rules[i].line == line;
 }
 
+static void test_calibration(void)
+{
+    static const char plain[] = "[recipe]\nversion = 1\n[rules]\n* = fp8\n";
+    static const char text[] = "[recipe]\nversion = 1\n[rules]\n* = fp8\n[calibration]\n"
+                               "source.prose = data/calib prose.jsonl, 0.5 ; half\n"
+                               "source.code = /abs/a,b.bin ,2\nsource.x=y.txt\nsamples = 100\n"
+                               "length = 512\nseed = 18446744073709551615\nfit = pad\n";
+    char *resolved = NULL, *again = NULL;
+    tmb_recipe *r = parse(plain, strlen(plain)), *second = NULL;
+    if (!ok(r != NULL, "a recipe without [calibration]")) return;
+    ok(r->calibration.line == 0 && r->calibration.samples == 512 && r->calibration.length == 2048 &&
+           r->calibration.fit == TMB_FIT_PACK && r->calibration.seed == 0,
+       "has the defaults");
+    tmb_recipe_close(r);
+    r = parse(text, strlen(text));
+    if (!ok(r != NULL, "a recipe with [calibration]")) return;
+    const tmb_calibration *c = &r->calibration;
+    ok(c->line == 5 && c->n_sources == 3 && c->samples == 100 && c->length == 512 &&
+           c->fit == TMB_FIT_PAD && c->seed == UINT64_MAX,
+       "its numbers");
+    ok(!strcmp(c->sources[0].name, "prose") && c->sources[0].weight == 0.5 &&
+           !strcmp(c->sources[0].path, "dir/data/calib prose.jsonl"),
+       "a source stands beside the recipe: %s", c->sources[0].path);
+    ok(!strcmp(c->sources[1].path, "/abs/a,b.bin") && c->sources[1].weight == 2 &&
+           !strcmp(c->sources[2].path, "dir/y.txt") && c->sources[2].weight == 1,
+       "unless its path is absolute; the weight may be left out");
+    ok(!tmb_recipe_resolved(&resolved, r, NULL, 0, &err) &&
+           (second = parse(resolved, strlen(resolved))) &&
+           !tmb_recipe_resolved(&again, second, NULL, 0, &err) && !strcmp(resolved, again) &&
+           !strcmp(second->calibration.sources[0].path, c->sources[0].path),
+       "resolved it means the same");
+    free(resolved);
+    free(again);
+    tmb_recipe_close(r);
+    tmb_recipe_close(second);
+}
+
 static void test_whole(void)
 {
     static const char text[] = "; a comment\n"
@@ -228,6 +265,7 @@ static void test_shipped(const char *folder)
 
 int main(void)
 {
+    test_calibration();
     test_whole();
     test_defaults();
     test_long_line();

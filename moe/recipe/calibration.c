@@ -97,8 +97,9 @@ tmb_status tmb_draft_source(tmb_draft *d, const char *name, const char *value)
                               name, TMB_SOURCE_NAME_MAX);
     for (size_t i = 0; i < c->n_sources; i++)
         if (strcmp(c->sources[i].name, name) == 0)
-            return tmb_draft_fail(d, d->line, "'source.%s' was already given in line %d; remove one",
-                                  name, c->sources[i].line);
+            return tmb_draft_fail(d, d->line,
+                                  "'source.%s' was already given in line %d; remove one", name,
+                                  c->sources[i].line);
     if (c->n_sources == TMB_SOURCES_MAX)
         return tmb_draft_fail(d, d->line, "over %d sources; join some", TMB_SOURCES_MAX);
 
@@ -107,8 +108,8 @@ tmb_status tmb_draft_source(tmb_draft *d, const char *name, const char *value)
     while (n && (value[n - 1] == ' ' || value[n - 1] == '\t'))
         n--;
     if (!n || *value == ';')
-        return tmb_draft_fail(d, d->line, "source.%s: no file; write source.%s = PATH, WEIGHT", name,
-                              name);
+        return tmb_draft_fail(d, d->line, "source.%s: no file; write source.%s = PATH, WEIGHT",
+                              name, name);
     if (comma) {
         const char *weight = comma + 1 + strspn(comma + 1, " \t");
         if (!tmb_weight_parse(weight, &s.weight))
@@ -118,7 +119,8 @@ tmb_status tmb_draft_source(tmb_draft *d, const char *name, const char *value)
                                   name, weight);
     }
     s.name = tmb_arena_text(&d->recipe->arena, name, strlen(name));
-    const char *written = tmb_arena_text(&d->recipe->arena, value, n);
-    s.path = written ? beside(d, written) : NULL;
-    return s.name && s.path && append(d, &s, written) ? TMB_OK : tmb_draft_memory(d);
+    const char *written = tmb_arena_text(&d->recipe->arena, value, strlen(value));
+    const char *path = tmb_arena_text(&d->recipe->arena, value, n);
+    s.path = path ? beside(d, path) : NULL;
+    return s.name && s.path && written && append(d, &s, written) ? TMB_OK : tmb_draft_memory(d);
 }

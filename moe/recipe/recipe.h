@@ -43,7 +43,7 @@ typedef struct tmb_rule {
 typedef struct tmb_calibration {
     int line;             /* of [calibration], 0: not there */
     tmb_source *sources;  /* [n_sources], paths relative to the working directory */
-    const char **written; /* [n_sources], paths as written */
+    const char **written; /* [n_sources], "path, weight" as written */
     size_t n_sources;
     uint64_t samples; /* sequences */
     uint32_t length;  /* tokens of each */

@@ -48,9 +48,11 @@ static void write_calibration(FILE *f, const tmb_calibration *c)
 {
     if (!c->line) return; /* no job of this recipe reads it */
     fprintf(f, "\n[calibration]\n");
-    for (size_t i = 0; i < c->n_sources; i++)
-        fprintf(f, "source.%s = %s, %.17g\n", c->sources[i].name, c->written[i],
-                c->sources[i].weight);
+    for (size_t i = 0; i < c->n_sources; i++) {
+        char name[TMB_SOURCE_NAME_MAX + 8];
+        snprintf(name, sizeof name, "source.%s", c->sources[i].name);
+        pair(f, name, c->written[i]);
+    }
     fprintf(f, "samples = %" PRIu64 "\nlength = %" PRIu32 "\nseed = %" PRIu64 "\nfit = %s\n",
             c->samples, c->length, c->seed, c->fit == TMB_FIT_PAD ? "pad" : "pack");
 }

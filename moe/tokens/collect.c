@@ -20,7 +20,8 @@ typedef struct collector {
     tmb_err *err;
 } collector;
 
-/* --- one sequence --------------------------------------------------------------------------------- */
+/* --- one sequence
+ * --------------------------------------------------------------------------------- */
 
 /* Tokens [from, from + n) of what `rest` and the document at hand are together. */
 static tmb_status take(collector *k, uint64_t from, uint32_t n)
@@ -46,7 +47,8 @@ static tmb_status take(collector *k, uint64_t from, uint32_t n)
     return TMB_OK;
 }
 
-/* --- one document --------------------------------------------------------------------------------- */
+/* --- one document
+ * --------------------------------------------------------------------------------- */
 
 /* How many sequences n tokens are, and how long the last of them is. */
 static uint64_t pieces_of(const collector *k, uint64_t n, uint32_t *last)
@@ -107,7 +109,8 @@ static tmb_status add_document(collector *k, uint64_t i)
     return k->o->fit == TMB_FIT_PACK && k->c->n < k->quota ? keep_rest(k, n, used) : TMB_OK;
 }
 
-/* --- a source ------------------------------------------------------------------------------------- */
+/* --- a source
+ * ------------------------------------------------------------------------------------- */
 
 /* The order in which documents are visited: NULL for that of the file. */
 static tmb_status visiting_order(collector *k, uint32_t **order)
@@ -154,11 +157,17 @@ static tmb_status nothing(const collector *k)
                     k->docs->path, o->shortest ? o->shortest : 1, k->docs->n);
 }
 
-tmb_status tmb_collect(tmb_collection *c, tmb_docs *docs, const tmb_data_options *o, uint64_t stream,
-                       uint64_t quota, tmb_data_source *s, uint64_t all, tmb_err *err)
+tmb_status tmb_collect(tmb_collection *c, tmb_docs *docs, const tmb_data_options *o,
+                       uint64_t stream, uint64_t quota, tmb_data_source *s, uint64_t all,
+                       tmb_err *err)
 {
     uint32_t *order;
-    collector k = {.c = c, .docs = docs, .o = o, .s = s, .all = all, .err = err,
+    collector k = {.c = c,
+                   .docs = docs,
+                   .o = o,
+                   .s = s,
+                   .all = all,
+                   .err = err,
                    .random = tmb_random_open(o->seed, stream),
                    .quota = quota ? quota : UINT64_MAX};
     s->documents = docs->n;

@@ -21,7 +21,8 @@ typedef struct tmb_collection {
 
 /* As data.h says: `quota` sequences of source number `stream`, or all when it is 0.  s gets the
  * counts; *all, the ids of other sources so far, keeps the sum below TMB_DATA_TOKENS_MAX. */
-tmb_status tmb_collect(tmb_collection *c, tmb_docs *docs, const tmb_data_options *o, uint64_t stream,
-                       uint64_t quota, tmb_data_source *s, uint64_t all, tmb_err *err) TMB_CHECKED;
+tmb_status tmb_collect(tmb_collection *c, tmb_docs *docs, const tmb_data_options *o,
+                       uint64_t stream, uint64_t quota, tmb_data_source *s, uint64_t all,
+                       tmb_err *err) TMB_CHECKED;
 
 #endif

@@ -15,14 +15,16 @@ struct tmb_data_private {
     tmb_arena arena;
 };
 
-/* --- options -------------------------------------------------------------------------------------- */
+/* --- options
+ * -------------------------------------------------------------------------------------- */
 
 static tmb_status check_options(const tmb_data_options *o, tmb_err *err)
 {
     uint64_t all;
     if (!o->n_sources)
-        return tmb_fail(err, TMB_EUSAGE, "no data; give --data FILE, or source.NAME = FILE under "
-                                         "[calibration]");
+        return tmb_fail(err, TMB_EUSAGE,
+                        "no data; give --data FILE, or source.NAME = FILE under "
+                        "[calibration]");
     if (o->n_sources > TMB_SOURCES_MAX)
         return tmb_fail(err, TMB_EUSAGE, "%zu sources, %d are possible; join some", o->n_sources,
                         TMB_SOURCES_MAX);
@@ -60,8 +62,8 @@ static tmb_status set_quotas(tmb_data *d, const tmb_data_options *o, tmb_err *er
         size_t best = 0;
         double most = -INFINITY;
         for (size_t i = 0; i < d->n_sources; i++) {
-            double rest = (double)o->samples * (d->sources[i].weight / sum) -
-                          (double)d->sources[i].quota;
+            double rest =
+                (double)o->samples * (d->sources[i].weight / sum) - (double)d->sources[i].quota;
             if (rest > most) {
                 most = rest;
                 best = i;
@@ -78,7 +80,8 @@ static tmb_status set_quotas(tmb_data *d, const tmb_data_options *o, tmb_err *er
     return TMB_OK;
 }
 
-/* --- the list --------------------------------------------------------------------------------------- */
+/* --- the list
+ * --------------------------------------------------------------------------------------- */
 
 /* The source whose turn it is: with taken + 1/2 of its sequences it is the farthest behind. */
 static size_t next_source(const tmb_collection *c, const size_t *taken, size_t n)

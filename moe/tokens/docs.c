@@ -13,8 +13,10 @@ static const struct {
     const char *ending;
     tmb_status (*open)(tmb_docs *d, tmb_err *err);
 } readers[] = {
-    {".jsonl", tmb_docs_jsonl}, {".txt", tmb_docs_txt},
-    {".npy", tmb_docs_npy},     {".bin", tmb_docs_bin},
+    {".jsonl", tmb_docs_jsonl},
+    {".txt", tmb_docs_txt},
+    {".npy", tmb_docs_npy},
+    {".bin", tmb_docs_bin},
     {".safetensors", tmb_docs_safetensors},
 };
 
@@ -33,7 +35,8 @@ tmb_status tmb_docs_open(tmb_docs *d, const char *path, tmb_docs_context *contex
                         path);
     d->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (d->fd < 0)
-        return tmb_fail_errno(err, errno == ENOENT ? TMB_ENOINPUT : TMB_EIO, "%s: cannot open", path);
+        return tmb_fail_errno(err, errno == ENOENT ? TMB_ENOINPUT : TMB_EIO, "%s: cannot open",
+                              path);
     if (fstat(d->fd, &st) < 0) return tmb_fail_errno(err, TMB_EIO, "%s: cannot look at it", path);
     if (!S_ISREG(st.st_mode))
         return tmb_fail(err, TMB_EDATA, "%s: no regular file; give a file of texts or ids", path);
@@ -67,14 +70,15 @@ tmb_status tmb_docs_encoder(tmb_docs *d, tmb_err *err)
     uint32_t ids = tmb_tokenizer_ids(c->tokenizer);
     if (c->o->vocab && ids > c->o->vocab)
         return tmb_fail(err, TMB_EDATA,
-                        "%s: the tokenizer has %" PRIu32 " ids, and the embedding of %s has %" PRIu64
+                        "%s: the tokenizer has %" PRIu32
+                        " ids, and the embedding of %s has %" PRIu64
                         " rows: it is of another model; give the model's own",
                         c->o->tokenizer, ids, model_of(c->o), c->o->vocab);
     return tmb_encoder_open(&c->encoder, c->tokenizer, err);
 }
 
-tmb_status tmb_docs_check(const tmb_docs *d, uint64_t i, uint64_t from, const int32_t *ids, size_t n,
-                          tmb_err *err)
+tmb_status tmb_docs_check(const tmb_docs *d, uint64_t i, uint64_t from, const int32_t *ids,
+                          size_t n, tmb_err *err)
 {
     uint64_t vocab = d->context->o->vocab ? d->context->o->vocab : (uint64_t)INT32_MAX + 1;
     for (size_t k = 0; k < n; k++)

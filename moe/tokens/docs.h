@@ -43,11 +43,12 @@ tmb_status tmb_docs_npy(tmb_docs *d, tmb_err *err) TMB_CHECKED;
 tmb_status tmb_docs_bin(tmb_docs *d, tmb_err *err) TMB_CHECKED;
 tmb_status tmb_docs_safetensors(tmb_docs *d, tmb_err *err) TMB_CHECKED;
 
-/* The tokenizer and its encoder, opened the first time; TMB_EDATA when there is none or when it is of
- * another model. */
+/* The tokenizer and its encoder, opened the first time; TMB_EDATA when there is none or when it is
+ * of another model. */
 tmb_status tmb_docs_encoder(tmb_docs *d, tmb_err *err) TMB_CHECKED;
-/* ids [n], of document i from token `from` on, all below the model's vocabulary and none negative. */
-tmb_status tmb_docs_check(const tmb_docs *d, uint64_t i, uint64_t from, const int32_t *ids, size_t n,
-                          tmb_err *err) TMB_CHECKED;
+/* ids [n], of document i from token `from` on, all below the model's vocabulary and none negative.
+ */
+tmb_status tmb_docs_check(const tmb_docs *d, uint64_t i, uint64_t from, const int32_t *ids,
+                          size_t n, tmb_err *err) TMB_CHECKED;
 
 #endif

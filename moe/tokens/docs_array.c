@@ -91,7 +91,8 @@ static tmb_status set_shape(tmb_docs *d, const uint64_t *shape, int rank, tmb_er
     rows *r = d->own;
     uint64_t n, bytes;
     if (rank != 1 && rank != 2)
-        return tmb_fail(err, TMB_EDATA, "%s: ids of rank %d; give [n] or [n, length]", d->path, rank);
+        return tmb_fail(err, TMB_EDATA, "%s: ids of rank %d; give [n] or [n, length]", d->path,
+                        rank);
     d->n = rank == 2 ? shape[0] : 1;
     r->length = shape[rank - 1];
     if (!d->n || !r->length)
@@ -106,7 +107,8 @@ static tmb_status set_shape(tmb_docs *d, const uint64_t *shape, int rank, tmb_er
     return TMB_OK;
 }
 
-/* --- .bin --------------------------------------------------------------------------------------- */
+/* --- .bin ---------------------------------------------------------------------------------------
+ */
 
 tmb_status tmb_docs_bin(tmb_docs *d, tmb_err *err)
 {
@@ -122,12 +124,14 @@ tmb_status tmb_docs_bin(tmb_docs *d, tmb_err *err)
     return set_shape(d, &n, 1, err);
 }
 
-/* --- .npy (NumPy, "NPY format", versions 1.0 to 3.0) ---------------------------------------------- */
+/* --- .npy (NumPy, "NPY format", versions 1.0 to 3.0)
+ * ---------------------------------------------- */
 
 static tmb_status bad_npy(const tmb_docs *d, const char *what, tmb_err *err)
 {
     return tmb_fail(err, TMB_EDATA,
-                    "%s: %s; save it with numpy.save as integers [n] or [n, length]", d->path, what);
+                    "%s: %s; save it with numpy.save as integers [n] or [n, length]", d->path,
+                    what);
 }
 
 /* The text behind 'KEY': in the header. */
@@ -193,7 +197,8 @@ tmb_status tmb_docs_npy(tmb_docs *d, tmb_err *err)
     return status;
 }
 
-/* --- .safetensors --------------------------------------------------------------------------------- */
+/* --- .safetensors
+ * --------------------------------------------------------------------------------- */
 
 static const tmb_tensor *find(const tmb_header *h, const char *name)
 {
@@ -242,8 +247,8 @@ static tmb_status read_ends(tmb_docs *d, const tmb_header *h, uint64_t data, tmb
     bool fits = mask ? t->rank == 2 && t->shape[0] == d->n && t->shape[1] == ids->length
                      : t->rank == 1 && t->shape[0] == d->n;
     if (!fits || !set_type(&other, t))
-        return tmb_fail(err, TMB_EDATA, "%s: %s does not fit to input_ids; give integers %s", d->path,
-                        t->name, mask ? "[n, length]" : "[n]");
+        return tmb_fail(err, TMB_EDATA, "%s: %s does not fit to input_ids; give integers %s",
+                        d->path, t->name, mask ? "[n, length]" : "[n]");
     other.begin = data + t->begin;
     other.length = mask ? ids->length : 1;
     ids->low = calloc(d->n, sizeof *ids->low);
@@ -257,8 +262,10 @@ static tmb_status read_ends(tmb_docs *d, const tmb_header *h, uint64_t data, tmb
         if (mask)
             status = mask_row(d, ids, i, row, err);
         else if (row[0] < 0 || (uint64_t)row[0] > ids->length)
-            status = tmb_fail(err, TMB_EDATA, "%s: lengths, row %" PRIu64 ": %d is not in 0 to %" PRIu64
-                              "; correct it", d->path, i + 1, row[0], ids->length);
+            status =
+                tmb_fail(err, TMB_EDATA,
+                         "%s: lengths, row %" PRIu64 ": %d is not in 0 to %" PRIu64 "; correct it",
+                         d->path, i + 1, row[0], ids->length);
         else
             ids->high[i] = (uint32_t)row[0];
     }

@@ -50,7 +50,8 @@ static tmb_status encode(tmb_docs *d, const char *text, size_t n, const char *wh
 {
     text_docs *t = d->own;
     TRY(tmb_docs_encoder(d, err));
-    return tmb_encode(d->context->encoder, text, n, !d->context->o->no_special, where, &t->ids, err);
+    return tmb_encode(d->context->encoder, text, n, !d->context->o->no_special, where, &t->ids,
+                      err);
 }
 
 /* --- lines ------------------------------------------------------------------------------------ */
@@ -122,7 +123,8 @@ tmb_status tmb_docs_jsonl(tmb_docs *d, tmb_err *err)
     return index_lines(d, err);
 }
 
-/* --- a text ------------------------------------------------------------------------------------- */
+/* --- a text -------------------------------------------------------------------------------------
+ */
 
 static tmb_status open_txt(tmb_docs *d, uint64_t i, uint64_t *tokens, tmb_err *err)
 {

@@ -5,6 +5,7 @@
 #include "config.h"
 #include "moe/tokens/internal.h"
 
+#include "moe/io/names.h"
 #include "moe/io/scan.h"
 #include "moe/tokens/ucd.h"
 #include "moe/tokens/utf8.h"
@@ -66,12 +67,14 @@ static char *value_end(const tmb_scan *s)
     return p;
 }
 
-static tmb_status read_part(reader *r, tmb_json **out)
+static tmb_status read_part(reader *r, const char *key, tmb_json **out)
 {
+    char where[TMB_ERR_BYTES];
     tmb_scan_space(&r->s);
     char *end = value_end(&r->s);
     if (*out) return tmb_scan_fail(&r->s, r->s.at, "a key stands twice");
-    TRY(tmb_json_parse(out, r->s.at, (size_t)(end - r->s.at), r->t->name, false, r->err));
+    snprintf(where, sizeof where, "%s: %s", r->t->name, tmb_show(key).text); /* its lines count */
+    TRY(tmb_json_parse(out, r->s.at, (size_t)(end - r->s.at), where, false, r->err));
     r->s.at = end;
     return TMB_OK;
 }
@@ -160,7 +163,8 @@ static tmb_status model_value(reader *r, const char *key, size_t n, const tmb_js
     const char *text = tmb_json_string(value);
     double number;
     if (is(key, n, "type") && (!text || strcmp(text, "BPE") != 0))
-        return no_model(r, "only BPE is known, not", text ? text : "");
+        return no_model(r, text ? "only BPE is known, not" : "a type that is no text",
+                        text ? text : "");
     if (is(key, n, "dropout") &&
         (!tmb_json_number(value, &number) ? !tmb_json_is_null(value) : number != 0))
         return no_model(r, "dropout makes the ids random", "");
@@ -200,7 +204,7 @@ static tmb_status read_model(reader *r)
         } else if (is(key, n, "merges")) {
             TRY(read_merges(r));
         } else {
-            TRY(read_part(r, &value));
+            TRY(read_part(r, key, &value));
             tmb_status status = model_value(r, key, n, value);
             tmb_json_free(value);
             TRY(status);
@@ -211,7 +215,12 @@ static tmb_status read_model(reader *r)
 
 static tmb_status read_file(reader *r)
 {
+    static const char pointer[] = "version https://git-lfs";
     tmb_scan *s = &r->s;
+    if ((size_t)(s->end - s->at) >= strlen(pointer) && !memcmp(s->at, pointer, strlen(pointer)))
+        return tmb_fail(r->err, TMB_EDATA,
+                        "%s: a Git LFS pointer, not the file itself; fetch it with git lfs pull",
+                        r->t->name);
     TRY(tmb_scan_expect(s, '{', "'{'"));
     if (!tmb_scan_take(s, '}')) {
         do {
@@ -225,7 +234,7 @@ static tmb_status read_file(reader *r)
             if (is(key, n, "model"))
                 TRY(read_model(r));
             else if (p < PARTS)
-                TRY(read_part(r, &r->parts[p]));
+                TRY(read_part(r, key, &r->parts[p]));
             else
                 TRY(tmb_scan_skip(s)); /* version; truncation and padding are the caller's */
         } while (tmb_scan_take(s, ','));

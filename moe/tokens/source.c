@@ -55,10 +55,11 @@ tmb_status tmb_source_parse(tmb_source *out, const char *text, tmb_arena *arena,
         n = (size_t)(colon - path);
     } else if (colon && colon[1] && !colon[1 + strspn(colon + 1, "0123456789.eE+-")]) {
         return tmb_fail(err, TMB_EUSAGE,
-                        "--data %.200s: '%.40s' is no weight; write a number over 0, like :0.5", text,
-                        colon + 1);
+                        "--data %.200s: '%.40s' is no weight; write a number over 0, like :0.5",
+                        text, colon + 1);
     }
-    if (!n) return tmb_fail(err, TMB_EUSAGE, "--data %.200s: no file; write NAME=PATH[:WEIGHT]", text);
+    if (!n)
+        return tmb_fail(err, TMB_EUSAGE, "--data %.200s: no file; write NAME=PATH[:WEIGHT]", text);
     s.path = tmb_arena_text(arena, path, n);
     if (s.path && !s.name) s.name = base_name(s.path, arena);
     if (!s.path || !s.name) return tmb_fail_memory(err, n, "a source");

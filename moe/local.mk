@@ -44,9 +44,15 @@ libtombac_a_SOURCES +=           \
 	$(tmb_archs:=.c) \
 	$(tmb_layouts:=.c) \
 	moe/bench/clock.h        \
+	moe/bench/floors.c       \
+	moe/bench/floors.h       \
 	moe/bench/kernels.c      \
 	moe/bench/kernels.h      \
 	moe/bench/random.h       \
+	moe/bench/shapes.c       \
+	moe/bench/shapes.h       \
+	moe/bench/synthetic.c    \
+	moe/bench/synthetic.h    \
 	moe/calib/stats.h        \
 	moe/format/format.h      \
 	moe/format/formats.c     \

@@ -1,95 +1,269 @@
-/* bench_quantize.c - tombac bench quantize: what turning weights into codes takes here. */
+/* bench_quantize.c - tombac bench quantize: kernels alone, then whole jobs on a checkpoint made for
+ * it, against what memory and disk do in the same run. */
 #include "config.h"
+#include "src/bench_report.h"
 #include "src/commands.h"
-#include "src/emit.h"
+#include "src/job.h"
 #include "src/progress.h"
-#include "src/table.h"
-#include "src/text.h"
 
 #include "kernels/cpu/cpu.h"
-#include "moe/bench/kernels.h"
+#include "moe/bench/clock.h"
+#include "moe/io/match.h"
+#include "moe/quantize/quantize.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 typedef struct options {
     tmb_common common;
+    const char *model, *recipe, *dir, *only;
+    uint64_t size, max_ram;
+    int rounds;
+    bool holes, cached, keep;
 } options;
 
-typedef struct figures {
-    const char *ops;
-    double read, copy; /* of memory */
-    tmb_kernel_rate kernels[TMB_KERNEL_RATES];
-    int n_kernels;
-} figures;
+/* Folders of one run. */
+typedef struct place {
+    char root[PATH_MAX], source[PATH_MAX + 8], out[PATH_MAX + 8];
+} place;
 
-static const char *rule_name(const tmb_kernel_rate *r)
+static tmb_status find_shape(const options *o, const tmb_shape **shape, tmb_err *err)
 {
-    return r->rule == TMB_SCALE_MSE ? "mse" : "max";
+    const char *names[16], *want = o->model ? o->model : "qwen3-30b-a3b";
+    char all[160] = "";
+    size_t n = 0, at = 0;
+    *shape = tmb_shape_find(want);
+    if (*shape) return TMB_OK;
+    for (; tmb_shape_at((int)n) && n < 16 && at < sizeof all; n++) {
+        names[n] = tmb_shape_at((int)n)->name;
+        at += (size_t)snprintf(all + at, sizeof all - at, "%s%s", n ? ", " : "", names[n]);
+    }
+    const char *near = tmb_nearest(want, names, n);
+    if (near)
+        return tmb_fail(err, TMB_EUSAGE, "--model: unknown model '%.80s'; did you mean %s?", want,
+                        near);
+    return tmb_fail(err, TMB_EUSAGE, "--model: unknown model '%.80s'; it takes %s", want, all);
 }
 
-static tmb_status print(const figures *f, tmb_err *err)
+static tmb_status make_place(place *p, const options *o, tmb_err *err)
 {
-    printf("memory, one core: reads %.1f GB/s, copies %.1f GB/s\n\n", f->read * 1e-9,
-           f->copy * 1e-9);
-    printf("kernels, one core, %s: GB/s of BF16 input\n\n", f->ops);
-    tmb_table t;
-    tmb_table_open(&t, "format|scales|>encode|>of memory read|>error sums|>all of a job");
-    for (int i = 0; i < f->n_kernels; i++) {
-        const tmb_kernel_rate *r = &f->kernels[i];
-        tmb_table_row(&t, "%s\t%s\t%.2f\t%.0f %%\t%.2f\t%.2f", r->format->name, rule_name(r),
-                      r->encode * 1e-9, 100 * r->encode / f->read, r->check * 1e-9, r->job * 1e-9);
+    int n = snprintf(p->root, sizeof p->root, "%s/tombac-bench-XXXXXX", o->dir ? o->dir : ".");
+    if (n < 0 || (size_t)n >= sizeof p->root || !mkdtemp(p->root)) {
+        p->root[0] = '\0';
+        return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot make a folder in it; choose another "
+                              "with --dir", o->dir ? o->dir : ".");
     }
-    return tmb_table_close(&t, 0, stdout) ? TMB_OK : tmb_fail_memory(err, 0, "the table");
+    snprintf(p->source, sizeof p->source, "%s/in", p->root);
+    snprintf(p->out, sizeof p->out, "%s/out", p->root);
+    if (mkdir(p->source, 0755))
+        return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create", p->source);
+    return TMB_OK;
 }
 
-static tmb_status print_json(const figures *f, tmb_err *err)
+static void remove_place(const place *p, bool keep)
 {
-    tmb_emit e;
-    tmb_emit_open(&e);
-    tmb_json *o = tmb_emit_object(&e, e.root, "memory");
-    tmb_emit_num(&e, o, "read_bytes_per_second", f->read);
-    tmb_emit_num(&e, o, "copy_bytes_per_second", f->copy);
-    tmb_emit_text(&e, e.root, "ops", f->ops);
-    tmb_json *array = tmb_emit_array(&e, e.root, "kernels");
-    for (int i = 0; i < f->n_kernels; i++) {
-        const tmb_kernel_rate *r = &f->kernels[i];
-        o = tmb_emit_item(&e, array);
-        tmb_emit_text(&e, o, "format", r->format->name);
-        tmb_emit_text(&e, o, "scales", rule_name(r));
-        tmb_emit_num(&e, o, "encode_bytes_per_second", r->encode);
-        tmb_emit_num(&e, o, "error_bytes_per_second", r->check);
-        tmb_emit_num(&e, o, "job_bytes_per_second", r->job);
+    if (!p->root[0]) return;
+    tmb_synthetic_remove(p->out);
+    if (keep) return;
+    tmb_synthetic_remove(p->source);
+    rmdir(p->root);
+}
+
+/* Source, output and a floor's file beside the output. */
+static tmb_status check_room(const options *o, const tmb_shape *shape, tmb_err *err)
+{
+    const char *dir = o->dir ? o->dir : ".";
+    uint64_t need = o->holes ? 0 : 2 * tmb_shape_bytes(shape) + tmb_shape_bytes(shape) / 2, have = 0;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot open; choose another with --dir", dir);
+    tmb_status status = tmb_disk_free(fd, dir, &have, err);
+    close(fd);
+    if (status || need <= have) return status;
+    return tmb_fail(err, TMB_ECREATE,
+                    "%s: needs %llu bytes of disk, %llu are free; choose a smaller --size, or "
+                    "another disk with --dir",
+                    dir, (unsigned long long)need, (unsigned long long)have);
+}
+
+static double processor_seconds(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec +
+           1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+/* Peak resident bytes; reset: from now on. */
+static uint64_t peak_bytes(bool reset)
+{
+    char line[128];
+    unsigned long long kib = 0;
+    if (reset) {
+        int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+        if (fd >= 0) {
+            (void)!write(fd, "5", 1);
+            close(fd);
+        }
+        return 0;
     }
-    return tmb_emit_print(&e, err);
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %llu", &kib) == 1) break;
+    if (f) fclose(f);
+    return kib * 1024;
+}
+
+static tmb_status one_job(tmb_bench_figures *f, const tmb_plan *plan, const place *p, bool cached,
+                          const tmb_watch *watch, tmb_err *err)
+{
+    tmb_quantize_options q = {.out = p->out, .cached = cached, .watch = *watch};
+    tmb_quantize_result *result = NULL;
+    tmb_floor_cool(p->source);
+    peak_bytes(true);
+    double began = tmb_seconds(), cpu = processor_seconds();
+    tmb_status status = tmb_quantize(plan, &q, &result, err);
+    double seconds = tmb_seconds() - began;
+    uint64_t peak = peak_bytes(false);
+    if (peak > f->peak_measured) f->peak_measured = peak;
+    if (!status && (!f->job || seconds < f->job)) {
+        f->job = seconds;
+        f->cpu = processor_seconds() - cpu;
+        f->written = result->bytes_written;
+    }
+    tmb_quantize_result_close(result);
+    tmb_synthetic_remove(p->out);
+    return status;
+}
+
+static bool direct_here(const place *p)
+{
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/config.json", p->source);
+    int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+}
+
+/* Floors and job in turns, so that what else the machine does hits both. */
+static tmb_status one_round(tmb_bench_figures *f, const tmb_plan *plan, const options *o,
+                            const place *p, const tmb_watch *watch, tmb_err *err)
+{
+    unsigned what = f->rounds ? TMB_FLOOR_BOTH : TMB_FLOOR_READ | TMB_FLOOR_WRITE | TMB_FLOOR_BOTH;
+    if (direct_here(p))
+        TRY(tmb_floor_measure(&f->direct, what, p->source, p->root, plan->disk_bytes, false, watch,
+                              err));
+    TRY(one_job(f, plan, p, o->cached, watch, err));
+    TRY(tmb_floor_measure(&f->plain, what, p->source, p->root, plan->disk_bytes, true, watch, err));
+    f->rounds++;
+    return TMB_OK;
+}
+
+static tmb_status run_jobs(tmb_bench_figures *f, const options *o, const place *p,
+                           const tmb_watch *watch, tmb_err *err)
+{
+    tmb_plan_options want = {.threads = o->common.threads, .max_ram = o->max_ram};
+    tmb_job job = {0};
+    double began = tmb_seconds();
+    tmb_status status = tmb_job_open(&job, p->source, err);
+    if (!status) status = tmb_job_plan(&job, f->recipe, &want, err);
+    f->plan_seconds = tmb_seconds() - began;
+    if (!status) {
+        f->peak_planned = job.plan->peak_bytes;
+        f->threads = job.plan->options.threads;
+        int rounds = o->holes ? 0 : o->rounds ? o->rounds : 1;
+        while (!status && f->rounds < rounds)
+            status = one_round(f, job.plan, o, p, watch, err);
+    }
+    tmb_job_close(&job);
+    return status;
+}
+
+static tmb_status bench_job(tmb_bench_figures *f, const options *o, const tmb_watch *watch,
+                            tmb_err *err)
+{
+    const tmb_shape *shape;
+    place p = {{0}, {0}, {0}};
+    TRY(find_shape(o, &shape, err));
+    uint64_t size = o->size ? o->size : o->holes ? UINT64_MAX : UINT64_C(2) << 30;
+    f->shape = tmb_shape_scaled(shape, size);
+    f->whole = f->shape.layers == shape->layers && f->shape.experts == shape->experts &&
+               f->shape.hidden == shape->hidden && f->shape.vocab == shape->vocab;
+    f->holes = o->holes;
+    TRY(check_room(o, &f->shape, err));
+    tmb_status status = make_place(&p, o, err);
+    if (!status)
+        status = tmb_synthetic_make(&f->source, p.source, &f->shape, o->holes, watch, err);
+    if (!status) status = run_jobs(f, o, &p, watch, err);
+    remove_place(&p, o->keep);
+    if (!status && o->keep) fprintf(stderr, "tombac: kept %s\n", p.source);
+    return status;
 }
 
 static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *err)
 {
-    options o = {0};
-    figures f = {0};
+    options o = {.only = "all"};
+    tmb_bench_figures *f = calloc(1, sizeof *f);
     const char *operands[TMB_OPERANDS];
-    TRY(tmb_args_parse(self, &o, argc, argv, operands, err));
-    if (o.common.help) return TMB_OK;
-    const tmb_ops *ops = tmb_cpu_ops();
+    if (!f) return tmb_fail_memory(err, sizeof *f, "the figures");
+    tmb_status status = tmb_args_parse(self, &o, argc, argv, operands, err);
+    if (status || o.common.help) {
+        free(f);
+        return status;
+    }
     tmb_meter meter;
     tmb_meter_open(&meter, &o.common);
     tmb_watch watch = tmb_meter_watch(&meter);
-    f.ops = ops->name;
-    tmb_status status = tmb_bench_memory(&f.read, &f.copy, err);
-    if (!status) status = tmb_bench_kernels(ops, &watch, f.kernels, &f.n_kernels, err);
+    f->ops = tmb_cpu_ops()->name;
+    f->recipe = o.recipe ? o.recipe : "nvfp4-experts";
+    if (strcmp(o.only, "job") != 0) {
+        status = tmb_bench_memory(&f->read, &f->copy, err);
+        if (!status)
+            status = tmb_bench_kernels(tmb_cpu_ops(), &watch, f->kernels, &f->n_kernels, err);
+    }
+    if (!status && strcmp(o.only, "kernels") != 0) status = bench_job(f, &o, &watch, err);
     tmb_meter_close(&meter);
     if (!status && o.common.json)
-        status = print_json(&f, err);
+        status = tmb_bench_json(f, err);
     else if (!status && !o.common.quiet)
-        status = print(&f, err);
+        status = tmb_bench_print(f, err);
+    free(f);
     return status;
 }
 
-static const tmb_arg args[] = {{0}};
+static const tmb_arg args[] = {
+    {"model", 0, TMB_ARG_TEXT, offsetof(options, model), "M",
+     "qwen3-30b-a3b, mixtral-8x7b, deepseek-v3 or kimi-k2 [the first]", NULL},
+    {"size", 0, TMB_ARG_SIZE, offsetof(options, size), "SIZE",
+     "of the checkpoint: its proportions in miniature [2G, with --holes all of it]", NULL},
+    {"recipe", 0, TMB_ARG_TEXT, offsetof(options, recipe), "R", "of the job [nvfp4-experts]", NULL},
+    {"dir", 0, TMB_ARG_TEXT, offsetof(options, dir), "DIR",
+     "where everything is made: its disk is what is measured [.]", NULL},
+    {"only", 0, TMB_ARG_CHOICE, offsetof(options, only), "WHAT", "all, kernels or job [all]",
+     "all|kernels|job"},
+    {"rounds", 0, TMB_ARG_COUNT, offsetof(options, rounds), "N",
+     "floors and job this often, the best of each counts [1]", NULL},
+    {"cached", 0, TMB_ARG_FLAG, offsetof(options, cached), NULL,
+     "the job goes through the page cache even where it need not", NULL},
+    {"holes", 0, TMB_ARG_FLAG, offsetof(options, holes), NULL,
+     "files of full size without data: what planning takes; no job", NULL},
+    {"keep", 0, TMB_ARG_FLAG, offsetof(options, keep), NULL, "keep the checkpoint", NULL},
+    {"max-ram", 0, TMB_ARG_SIZE, offsetof(options, max_ram), "SIZE", "limit of the job [none]",
+     NULL},
+    {0},
+};
 
 const tmb_command tmb_bench_quantize = {
     .name = "bench quantize",
     .synopsis = "[options]",
-    .about = "Every kernel of quantize on one core, against reading memory",
-    .help = "TOMBAC_CPU=avx2 or ref in the environment measures other vector code.\n",
+    .about = "Kernels on one core, whole jobs on a made-up checkpoint, and the floors under both",
+    .help = "  tombac bench quantize --model deepseek-v3 --size 8G --dir /big/disk --rounds 3\n"
+            "TOMBAC_CPU=avx2 or ref in the environment measures other vector code.\n",
     .operand = "",
     .args = args,
     .run = run,

@@ -6,6 +6,8 @@ front_door =                     \
 	src/args.c               \
 	src/args.h               \
 	src/bench_quantize.c     \
+	src/bench_report.c       \
+	src/bench_report.h       \
 	src/cmd_bench.c          \
 	src/cmd_doctor.c         \
 	src/cmd_inspect.c        \

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define LARGE_PAGE ((size_t)2 << 20)
@@ -83,6 +84,21 @@ bool tmb_direct_write(int fd, const void *data, size_t n, uint64_t offset)
         offset += (uint64_t)put;
     }
     return true;
+}
+
+/* cachestat(2), Linux 6.5: older libraries have neither its number nor its structures. */
+bool tmb_cache_holds(int fd, uint64_t offset, uint64_t n)
+{
+    enum { SYS_CACHESTAT = 451 };
+    struct {
+        uint64_t offset, bytes;
+    } range = {offset, n};
+    struct {
+        uint64_t cached, dirty, writeback, evicted, recently_evicted;
+    } pages;
+    if (!n || syscall(SYS_CACHESTAT, fd, &range, &pages, 0)) return false;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    return pages.cached >= n / page - n / page / 16;
 }
 
 void tmb_cache_drop(int fd, uint64_t offset, uint64_t n, uint64_t behind)

@@ -34,6 +34,8 @@ tmb_status tmb_direct_read(int fd, void *data, size_t n, uint64_t offset, size_t
  * which also finds the words for what is wrong. */
 bool tmb_direct_write(int fd, const void *data, size_t n, uint64_t offset);
 
+/* Whether nearly all of the range is in the page cache, as far as the system tells. */
+bool tmb_cache_holds(int fd, uint64_t offset, uint64_t n);
 /* What was read is wanted no more, what was written should go to the disk now: `n` bytes from
  * offset, and `behind` bytes before it, because the cache keeps what is named in parts only. */
 void tmb_cache_drop(int fd, uint64_t offset, uint64_t n, uint64_t behind);

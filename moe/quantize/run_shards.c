@@ -153,6 +153,8 @@ static tmb_status finish_shard(tmb_run *run, uint32_t f, tmb_err *err)
     return record(run, f, false, err);
 }
 
+enum { WRITERS = 2 }; /* threads more, so that writing does not keep others from reading */
+
 /* ---- what a thread can do ----------------------------------------------------------------------
  */
 
@@ -364,7 +366,7 @@ tmb_status tmb_run_shards(tmb_run *run, tmb_err *err)
 {
     const tmb_plan *plan = run->plan;
     int threads = plan->options.threads;
-    run->readers = threads < 8 ? 2 : 4;
+    run->readers = threads < 8 ? 3 : 4;
     run->publishing = calloc(plan->n_files + 1, sizeof *run->publishing);
     tmb_status status = TMB_OK;
     if (!run->publishing) status = tmb_fail_memory(err, plan->n_files, "the shards");
@@ -377,7 +379,7 @@ tmb_status tmb_run_shards(tmb_run *run, tmb_err *err)
     if (!status) status = open_workers(run, err);
     if (!status) status = begin_empty(run, err);
     if (!status) {
-        tmb_team_run(threads + (int)run->readers + 1, work_on, run);
+        tmb_team_run(threads + (int)run->readers + WRITERS, work_on, run);
         if (run->monitor.failed) {
             status = run->monitor.err.status;
             if (err) *err = run->monitor.err;

@@ -5,19 +5,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-/* Below this a read is not worth a direct one, and says nothing about speed. */
-#define LARGE_READ (UINT64_C(512) << 10)
-enum { TRY_EVERY = 32, TRY_FIRST = 4 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+/* Below this the kernel's own reading ahead is better than a request of its own. */
+#define LARGE_READ (UINT64_C(256) << 10)
+#define SEAM_BYTES (UINT64_C(8) << 20)
 
 tmb_status tmb_stage_open(tmb_stage *s, const tmb_plan *plan, const tmb_work *work,
                           tmb_monitor *monitor, bool cached, tmb_err *err)
@@ -114,66 +106,42 @@ tmb_status tmb_stage_next(tmb_stage *s, tmb_step **out, tmb_err *err)
 /* ---- reading ----------------------------------------------------------------------------------
  */
 
-/* Inside: the descriptor for a direct read of this extent, or -1. */
-static int choose(tmb_stage *s, const tmb_extent *e)
+/* Inside: the descriptor for direct reads of a shard, or TMB_NO_DIRECT. */
+static int direct_of(tmb_stage *s, uint32_t shard)
 {
-    const tmb_checkpoint *ckpt = s->plan->job.model->ckpt;
-    int *fd = &s->direct[e->shard];
-    if (s->cached || e->end - e->begin < LARGE_READ) return TMB_NO_DIRECT;
+    int *fd = &s->direct[shard];
+    if (s->cached) return TMB_NO_DIRECT;
     if (*fd == TMB_NOT_OPENED) {
-        *fd = tmb_direct_open(ckpt->shards[e->shard].fd, false);
+        *fd = tmb_direct_open(s->plan->job.model->ckpt->shards[shard].fd, false);
         if (*fd < 0) *fd = TMB_NO_DIRECT;
     }
-    if (*fd < 0) return TMB_NO_DIRECT;
-    const tmb_stage_rate *cache = &s->rate[0], *direct = &s->rate[1];
-    bool faster = cache->bytes * direct->seconds > direct->bytes * cache->seconds;
-    unsigned i = s->reads++;
-    if (i < TRY_FIRST) return i % 2 ? TMB_NO_DIRECT : *fd;
-    if (i % TRY_EVERY == 0) faster = !faster;
-    return faster ? TMB_NO_DIRECT : *fd;
-}
-
-/* Inside. */
-static void remember(tmb_stage *s, bool direct, uint64_t bytes, double seconds)
-{
-    tmb_stage_rate *r = &s->rate[direct];
-    r->bytes = 0.75 * r->bytes + (double)bytes;
-    r->seconds = 0.75 * r->seconds + seconds;
-}
-
-static tmb_status read_cached(const tmb_shard *shard, const tmb_extent *e, bool drop, tmb_err *err)
-{
-    TRY(tmb_file_pread(shard->fd, e->data, (size_t)(e->end - e->begin), e->begin, shard->name,
-                       err));
-    /* the cache keeps pages together: what is dropped must cover the seam to the read before */
-    if (drop) tmb_cache_drop(shard->fd, e->begin, e->end - e->begin, UINT64_C(8) << 20);
-    return TMB_OK;
+    return *fd;
 }
 
 static tmb_status read_extent(tmb_stage *s, const tmb_extent *e, tmb_err *err)
 {
     const tmb_shard *shard = &s->plan->job.model->ckpt->shards[e->shard];
     uint64_t before = e->begin % TMB_DIRECT_ALIGN, bytes = e->end - e->begin;
-    tmb_enter(s->monitor);
-    int fd = choose(s, e);
-    bool warm = s->rate[0].bytes * s->rate[1].seconds > s->rate[1].bytes * s->rate[0].seconds;
-    tmb_leave(s->monitor);
-
-    double began = now();
-    bool refused = fd < 0;
-    if (fd >= 0) {
+    bool warm = tmb_cache_holds(shard->fd, e->begin, bytes), refused = true;
+    if (!warm && bytes >= LARGE_READ) {
+        tmb_enter(s->monitor);
+        int fd = direct_of(s, e->shard);
+        tmb_leave(s->monitor);
         uint64_t n = before + bytes;
         n += (TMB_DIRECT_ALIGN - n % TMB_DIRECT_ALIGN) % TMB_DIRECT_ALIGN;
-        TRY(tmb_direct_read(fd, e->data - before, n, e->begin - before, before + bytes, shard->name,
-                            &refused, err));
+        if (fd >= 0)
+            TRY(tmb_direct_read(fd, e->data - before, n, e->begin - before, before + bytes,
+                                shard->name, &refused, err));
+        if (fd >= 0 && refused) {
+            tmb_enter(s->monitor);
+            s->cached = true;
+            tmb_leave(s->monitor);
+        }
     }
-    if (refused) TRY(read_cached(shard, e, !warm, err));
-    double seconds = now() - began;
-
-    tmb_enter(s->monitor);
-    if (fd >= 0 && refused) s->cached = true;
-    if (bytes >= LARGE_READ) remember(s, !refused, bytes, seconds);
-    tmb_leave(s->monitor);
+    if (!refused) return TMB_OK;
+    TRY(tmb_file_pread(shard->fd, e->data, (size_t)bytes, e->begin, shard->name, err));
+    /* the cache keeps pages together: what is dropped must cover the seam to the read before */
+    if (!warm && bytes >= LARGE_READ) tmb_cache_drop(shard->fd, e->begin, bytes, SEAM_BYTES);
     return TMB_OK;
 }
 

@@ -6,8 +6,9 @@
  * done gives its memory back.  A bundle that fits is read once, for its joint scale and for its
  * codes; a larger one is read twice.
  *
- * Large reads go past the page cache or through it, whichever is faster: both are tried, now and
- * then again, so that a file that is in memory already is taken from there. */
+ * What is in the page cache already is taken from there; other large reads go past it, because
+ * filling it costs more processor time than everything that is done with a weight
+ * (doc/speed.md). */
 #ifndef TMB_QUANTIZE_STAGE_H
 #define TMB_QUANTIZE_STAGE_H
 
@@ -80,11 +81,6 @@ typedef struct tmb_item {
     uint64_t begin, end; /* and rows */
 } tmb_item;
 
-/* What each way of reading brought: bytes and seconds, older ones counting less. */
-typedef struct tmb_stage_rate {
-    double bytes, seconds;
-} tmb_stage_rate;
-
 typedef struct tmb_stage {
     const tmb_plan *plan;
     const tmb_work *work;
@@ -102,8 +98,7 @@ typedef struct tmb_stage {
 
     int *direct; /* [n_shards]: descriptor, TMB_NO_DIRECT or TMB_NOT_OPENED */
     bool cached; /* never past the cache */
-    tmb_stage_rate rate[2]; /* through the cache, past it */
-    unsigned reads, reading;
+    unsigned reading; /* steps */
 } tmb_stage;
 
 tmb_status tmb_stage_open(tmb_stage *stage, const tmb_plan *plan, const tmb_work *work,

@@ -97,13 +97,14 @@ static inline uint64_t header_end(const char *header)
     return last ? strtoull(strchr(last, ',') + 1, NULL, 10) : 0;
 }
 
-/* A temporary checkpoint with the names of tests/data/names/NAME.  model_type: what config.json
- * says instead of its own, everywhere; NULL leaves it. */
-static inline char *header_model(const char *name, const char *model_type)
+/* A checkpoint in `folder`, made when it is not there, with the names of tests/data/names/NAME.
+ * model_type: what config.json says instead of its own, everywhere; NULL leaves it.  folder. */
+static inline const char *header_model_in(const char *folder, const char *name,
+                                          const char *model_type)
 {
     char path[4096];
     const char *srcdir = getenv("srcdir");
-    char *folder = temp_folder();
+    mkdir(folder, 0755);
     snprintf(path, sizeof path, "%s/tests/data/names/%s/header.json", srcdir ? srcdir : ".", name);
     char *header = load_text(path);
     snprintf(path, sizeof path, "%s/tests/data/names/%s/config.json", srcdir ? srcdir : ".", name);
@@ -130,6 +131,14 @@ static inline char *header_model(const char *name, const char *model_type)
     }
     free(header);
     free(config);
+    return folder;
+}
+
+/* The same in a temporary folder. */
+static inline char *header_model(const char *name, const char *model_type)
+{
+    char *folder = temp_folder();
+    header_model_in(folder, name, model_type);
     return folder;
 }
 

@@ -10,6 +10,7 @@ check_PROGRAMS +=           \
 	tests/test_crash          \
 	tests/test_faults         \
 	tests/test_data           \
+	tests/test_engines        \
 	tests/test_formats        \
 	tests/test_forward        \
 	tests/test_golden         \
@@ -44,7 +45,7 @@ dist_check_SCRIPTS +=       \
 	tests/mpi.test          \
 	tests/plan.test
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
-EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_parts.h \
+EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_job.h tests/layout_parts.h \
 	tests/loader_rules.h tests/mini_model.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/forward tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/recipes

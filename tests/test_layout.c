@@ -2,7 +2,8 @@
  * loader reads as they were meant.  Loaders' rules are written down a second time in
  * loader_rules.h; that the engines themselves agree is doc/engines.md's. */
 #include "config.h"
-#include "tests/layout_faults.h"
+#include "tests/header_model.h"
+#include "tests/layout_job.h"
 
 /* ---- every checkpoint, every recipe
  * -------------------------------------------------------------- */
@@ -27,38 +28,6 @@ static const char *const all_rules[] = {
     "*layers.[02].* = fp8\n* = bf16\n",
 };
 enum { ALL_RULES = sizeof all_rules / sizeof *all_rules };
-
-/* names/NAME as a checkpoint whose weights are a hole. */
-static const char *hollow(const char *name)
-{
-    char path[2048], folder[1024];
-    const char *out = in_root(name);
-    snprintf(folder, sizeof folder, "%s", data_path("names"));
-    mkdir(out, 0755);
-    snprintf(path, sizeof path, "cp '%s/%s/config.json' '%s/' && chmod u+w '%s/config.json'",
-             folder, name, out, out);
-    if (system(path)) return NULL;
-    snprintf(path, sizeof path, "%s/%s/header.json", folder, name);
-    tmb_json *header;
-    if (tmb_json_load(&header, AT_FDCWD, path, 1 << 24, false, NULL)) return NULL;
-    int64_t data = 0, end;
-    const char *key;
-    const tmb_json *value;
-    for (void *it = NULL; tmb_json_next(header, &it, &key, &value);)
-        if (tmb_json_integer(tmb_json_at(tmb_json_get(value, "data_offsets"), 1), &end) &&
-            end > data)
-            data = end;
-    char *text = tmb_json_dump(header, 0);
-    uint64_t n = text ? strlen(text) : 0;
-    snprintf(path, sizeof path, "%s/model.safetensors", out);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    bool good = fd >= 0 && write(fd, &n, 8) == 8 && write(fd, text, n) == (ssize_t)n &&
-                !ftruncate(fd, (off_t)(8 + n) + data);
-    if (fd >= 0) close(fd);
-    free(text);
-    tmb_json_free(header);
-    return good ? out : NULL;
-}
 
 /* One checkpoint by every recipe; counts jobs that quantize something. */
 static void test_checkpoint(const char *name, const char *path, int *jobs)
@@ -95,7 +64,7 @@ static void test_all(void)
         for (int i = 0; i < n; i++) {
             const char *name = list[i]->d_name;
             snprintf(path, sizeof path, "%s/%s", folder, name);
-            if (!strchr(name, '.')) test_checkpoint(name, f ? hollow(name) : path, &jobs);
+            if (!strchr(name, '.')) test_checkpoint(name, f ? header_model_in(in_root(name), name, NULL) : path, &jobs);
             free(list[i]);
         }
         if (n >= 0) free(list);
@@ -106,49 +75,11 @@ static void test_all(void)
 /* ---- single things
  * -------------------------------------------------------------------------------- */
 
-typedef struct opened {
-    job j;
-    tmb_json *config, *file;
-    const tmb_json *q, *f; /* the configurations in them */
-} opened;
-
-static bool open_job(opened *o, const char *name, const char *rules, const char *layout)
-{
-    tmb_plan_options options = {.layout = layout};
-    memset(o, 0, sizeof *o);
-    const char *path = strncmp(name, "names/", 6) == 0 ? in_root(name + 6) : data_path(name);
-    bool good = !job_open(&o->j, path, rules, &options) && texts(&o->j, &o->config, &o->file);
-    o->q = tmb_json_get(o->config, "quantization_config");
-    o->f = tmb_json_get(o->file, "quantization");
-    if (!good) ok(0, "%s, %s: %s", name, layout, o->j.err.message);
-    return good;
-}
-
-static void close_job(opened *o)
-{
-    tmb_json_free(o->config);
-    tmb_json_free(o->file);
-    job_close(&o->j);
-}
-
-static const char *key_of(const opened *o, const char *name)
-{
-    modelopt c = {.layers = tmb_json_get(o->q, "quantized_layers")};
-    return key_algo(&c, name);
-}
-
-static const tmb_out *out_of(const opened *o, const char *name)
-{
-    for (uint32_t i = 0; i < o->j.plan->n_outs; i++)
-        if (strcmp(o->j.plan->outs[i].name, name) == 0) return &o->j.plan->outs[i];
-    return NULL;
-}
-
 #define L0 "model.layers.0."
 
 static void test_mixed(void)
 {
-    opened o;
+    planned o;
     if (!open_job(&o, "arch/qwen3_moe", all_rules[0], MO)) return;
     ok(same(tmb_json_string(tmb_json_get(o.q, "quant_algo")), "MIXED_PRECISION"),
        "mixed: algorithm");
@@ -189,7 +120,7 @@ static void test_mixed(void)
 
 static void test_uniform(void)
 {
-    opened o;
+    planned o;
     if (!open_job(&o, "arch/qwen3_moe", all_rules[1] + strlen("@shared_expert = bf16\n"), MO))
         return;
     ok(same(tmb_json_string(tmb_json_get(o.q, "quant_algo")), "NVFP4") &&
@@ -211,7 +142,7 @@ static void test_uniform(void)
 
 static void test_spellings(void)
 {
-    opened o;
+    planned o;
     if (open_job(&o, "arch/mixtral", all_rules[2], MO)) {
         ok(same(tmb_json_string(tmb_json_get(o.q, "quant_algo")), "NVFP4"), "mixtral: one format");
         close_job(&o);
@@ -248,7 +179,7 @@ static void test_spellings(void)
 /* Names that look alike: layers, an MTP layer, a vision tower. */
 static void test_alike(void)
 {
-    opened o;
+    planned o;
     ct_rules *r = calloc(1, sizeof *r);
     if (r && open_job(&o, "arch/qwen3_moe", all_rules[14], CT) && ct_load(r, o.q)) {
         ok(same(ct_answer(r, "model.layers.0.self_attn.qkv_proj"), "fp8") &&
@@ -330,7 +261,7 @@ static void test_refused(void)
         if (!said) printf("# %d %s\n", status, j.err.message);
         job_close(&j);
     }
-    opened o;
+    planned o;
     if (open_job(&o, "names/deepseek_v3", "* = fp8\n", CT)) {
         bool said = false;
         for (uint32_t w = 0; w < o.j.plan->n_warnings; w++)
@@ -340,7 +271,7 @@ static void test_refused(void)
     }
 }
 
-static const tmb_spelled *spelled_of(const opened *o, const char *name, tmb_part part,
+static const tmb_spelled *spelled_of(const planned *o, const char *name, tmb_part part,
                                      tmb_arena *arena)
 {
     static tmb_spelled parts[TMB_PARTS];
@@ -358,7 +289,7 @@ static void test_stacked(void)
 {
     static const char rules[] = "*experts* = nvfp4\n* = bf16\n";
     tmb_arena arena = {0};
-    opened o;
+    planned o;
     if (open_job(&o, "arch/gpt_oss", rules, MO)) {
         const tmb_unit *up = tmb_model_find(o.j.model, L0 "mlp.experts.1.up_proj");
         const tmb_spelled *s = spelled_of(&o, L0 "mlp.experts.1.up_proj", TMB_PART_CODES, &arena);

@@ -107,7 +107,7 @@ static void check_fused(void)
          2,
          "model.language_model.layers.0.linear_attn.in_proj_qkv",
          {"model.language_model.layers.0.linear_attn.in_proj_qkvz"}},
-        {"deepseek_v4", "layers.1.attn.wkv", 2, "layers.1.attn.wq_a", {NULL}},
+        {"deepseek_v4", "layers.1.attn.wkv", 2, "layers.1.attn.wq_a", {"layers.1.attn.wqkv_a"}},
         {"gpt_oss",
          "model.layers.0.mlp.experts.1.up_proj",
          2,

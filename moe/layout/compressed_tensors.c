@@ -23,6 +23,8 @@
         .scale_dtype = "torch.uint8"                                                               \
     }
 
+static const char layout_name[] = "compressed-tensors";
+
 static const tmb_ct_format formats[] = {
     {.name = "nvfp4",
      .format = "nvfp4-pack-quantized",
@@ -194,24 +196,15 @@ static tmb_status extras(const tmb_job_view *job, tmb_arena *arena, tmb_extra **
 static tmb_status notes(const tmb_job_view *job, tmb_arena *arena, const char ***out, size_t *n,
                         tmb_err *err)
 {
-    const tmb_model *model = job->model;
-    bool stacked = false;
     *n = 0;
     *out = tmb_arena_alloc(arena, TMB_NOTES_MAX * sizeof **out);
     if (!*out) return tmb_fail_memory(err, TMB_NOTES_MAX * sizeof **out, "notes");
-    tmb_common_notes(job, *out, n);
-    for (uint32_t u = 0; u < model->n_units && !stacked; u++)
-        stacked =
-            job->assignment->choices[u].spec->format && tmb_stays_stacked(job, &model->units[u]);
-    if (stacked)
-        (*out)[(*n)++] =
-            "vLLM 0.33 and SGLang 0.5.23 read this architecture's experts in BF16 and MXFP4 "
-            "only: SGLang starts and answers nonsense";
+    tmb_common_notes(job, layout_name, *out, n);
     return TMB_OK;
 }
 
 const tmb_layout tmb_layout_compressed_tensors = {
-    .name = "compressed-tensors",
+    .name = layout_name,
     .summary = "the compressed-tensors library's form, for vLLM and SGLang",
     .accepts = accepts,
     .activations = activations,

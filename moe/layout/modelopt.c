@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+static const char layout_name[] = "modelopt";
+
 static const tmb_modelopt_format formats[] = {
     {"nvfp4", "NVFP4", 4, 16, 4, "weight_scale_2"},
     {"nvfp4-w4a16", "W4A16_NVFP4", 4, 16, 0, "weight_scale_2"},
@@ -160,13 +162,12 @@ static tmb_status notes(const tmb_job_view *job, tmb_arena *arena, const char **
     *n = 0;
     *out = tmb_arena_alloc(arena, TMB_NOTES_MAX * sizeof **out);
     if (!*out) return tmb_fail_memory(err, TMB_NOTES_MAX * sizeof **out, "notes");
-    tmb_common_notes(job, *out, n);
-    tmb_modelopt_notes(job, *out, n);
+    tmb_common_notes(job, layout_name, *out, n);
     return TMB_OK;
 }
 
 const tmb_layout tmb_layout_modelopt = {
-    .name = "modelopt",
+    .name = layout_name,
     .summary = "ModelOpt's export, for vLLM, SGLang and TensorRT-LLM",
     .accepts = accepts,
     .activations = activations,

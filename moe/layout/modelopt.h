@@ -18,6 +18,5 @@ const tmb_modelopt_format *tmb_modelopt_format_of(const tmb_format *format);
 
 tmb_status tmb_modelopt_config(const tmb_job_view *job, tmb_json *config, const char **file,
                                tmb_json **file_json, tmb_err *err) TMB_CHECKED;
-void tmb_modelopt_notes(const tmb_job_view *job, const char **list, size_t *n);
 
 #endif

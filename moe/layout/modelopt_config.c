@@ -9,6 +9,8 @@
  *     none that occurs inside a quantized name.
  *   - SGLang leaves out every layer's latent attention when an excluded name *ends* in one of
  *     four projections, whatever stands before.  A final * hides the ending from that rule.
+ *   - SGLang renames the beginning of plain names by the model class's table, and for one class asks
+ *     by the old beginning: a second entry begins with a *, which no table knows.
  *   - keys are looked up by the engine's own module names: the fused ones, the experts as one. */
 #include "config.h"
 #include "moe/layout/modelopt.h"
@@ -105,7 +107,8 @@ static bool has_head(const tmb_model *model)
  * and only MIXED_PRECISION can do without it. */
 static bool collect_excluded(plan *p)
 {
-    p->excluded = tmb_arena_alloc(&p->arena, (p->modules.n + 2) * sizeof *p->excluded);
+    bool by_glob = p->job->model->arch->quirks & TMB_QUIRK_EXCLUDE_BY_GLOB;
+    p->excluded = tmb_arena_alloc(&p->arena, (2 * p->modules.n + 2) * sizeof *p->excluded);
     if (!p->excluded) return false;
     if (!has_head(p->job->model)) p->excluded[p->n_excluded++] = "lm_head";
     for (size_t i = 0; i < p->modules.n; i++) {
@@ -117,6 +120,10 @@ static bool collect_excluded(plan *p)
             continue;
         }
         if (ends_in_latent_part(name)) name = tmb_arena_printf(&p->arena, "%s*", name);
+        if (!name) return false;
+        p->excluded[p->n_excluded++] = name;
+        if (!by_glob) continue;
+        name = tmb_arena_printf(&p->arena, "*%s", name);
         if (!name) return false;
         p->excluded[p->n_excluded++] = name;
     }
@@ -258,28 +265,4 @@ tmb_status tmb_modelopt_config(const tmb_job_view *job, tmb_json *config, const 
     tmb_engine_modules_free(&p.modules);
     tmb_arena_free(&p.arena);
     return status;
-}
-
-void tmb_modelopt_notes(const tmb_job_view *job, const char **list, size_t *n)
-{
-    const tmb_model *model = job->model;
-    bool stacked = false, gdn = false;
-    for (uint32_t u = 0; u < model->n_units; u++) {
-        const tmb_unit *unit = &model->units[u];
-        if (!job->assignment->choices[u].spec->format) continue;
-        stacked = stacked || tmb_stays_stacked(job, unit);
-        gdn = gdn || strcmp(tmb_leaf(unit->name), "in_proj_qkvz") == 0;
-    }
-    if (stacked && model->arch->stack == TMB_STACK_IO)
-        list[(*n)++] = "the experts stay stacked, as ModelOpt writes them: vLLM 0.33 reads that in the "
-                       "multimodal model, not in the text model, and SGLang 0.5.23 in neither; "
-                       "layout = compressed-tensors has them one by one";
-    else if (stacked)
-        list[(*n)++] =
-            "the experts stay stacked, as ModelOpt writes them; vLLM 0.33, SGLang 0.5.23 and "
-            "TensorRT-LLM read this architecture's experts in BF16 and MXFP4 only";
-    if (gdn)
-        list[(*n)++] =
-            "SGLang 0.5.23 refuses a quantized in_proj_qkvz in the modelopt layout: keep it "
-            "in BF16, or write layout = compressed-tensors";
 }

@@ -11,11 +11,11 @@ typedef struct builder {
     tmb_engine_modules *modules;
     const tmb_job_view *job;
     size_t capacity;
-    bool keeps_stacks, no_memory;
+    bool keeps_stacks, renames, no_memory;
 } builder;
 
-static void add(builder *b, const char *name, const tmb_format *format, uint32_t unit,
-                tmb_engine_module_kind kind)
+static void add_one(builder *b, const char *name, const tmb_format *format, uint32_t unit,
+                    tmb_engine_module_kind kind)
 {
     tmb_engine_modules *m = b->modules;
     if (m->n == b->capacity) {
@@ -29,6 +29,38 @@ static void add(builder *b, const char *name, const tmb_format *format, uint32_t
         b->capacity = capacity;
     }
     m->list[m->n++] = (tmb_engine_module){name, format, unit, kind};
+}
+
+static const char *part_renamed(const tmb_arch_rename *renames, const char *part, size_t n)
+{
+    for (const tmb_arch_rename *r = renames; r->from; r++)
+        if (strlen(r->from) == n && memcmp(r->from, part, n) == 0) return r->to;
+    return NULL;
+}
+
+/* The name in an engine's words; NULL without memory. */
+static const char *renamed(const tmb_arch_rename *renames, const char *name, tmb_arena *arena)
+{
+    const char *out = "";
+    for (const char *part = name; out && part;) {
+        const char *dot = strchrnul(part, '.'),
+                   *to = part_renamed(renames, part, (size_t)(dot - part));
+        out = to ? tmb_arena_printf(arena, "%s%s%s", out, part == name ? "" : ".", to)
+                 : tmb_arena_printf(arena, "%s%s%.*s", out, part == name ? "" : ".",
+                                    (int)(dot - part), part);
+        part = *dot ? dot + 1 : NULL;
+    }
+    return out;
+}
+
+static void add(builder *b, const char *name, const tmb_format *format, uint32_t unit,
+                tmb_engine_module_kind kind)
+{
+    add_one(b, name, format, unit, kind);
+    if (!b->renames) return;
+    const char *other = renamed(b->job->model->arch->renames, name, &b->modules->names);
+    if (!other) b->no_memory = true;
+    if (other && strcmp(other, name) != 0) add_one(b, other, format, unit, kind);
 }
 
 const char *tmb_leaf(const char *name)
@@ -75,13 +107,19 @@ static void add_units(builder *b)
     }
 }
 
-/* A group of experts or a fused layer has a format when all its units have that one. */
-static const tmb_format *joint_format(const tmb_job_view *job, const uint32_t *units, uint32_t n)
+/* Whether every Linear of attention stays in high precision. */
+static bool attention_kept(const tmb_job_view *job)
 {
-    const tmb_format *format = format_of(job, units[0]);
+    for (uint32_t u = 0; u < job->model->n_units; u++)
+        if (job->model->units[u].role == TMB_ROLE_ATTENTION && format_of(job, u)) return false;
+    return true;
+}
+
+static bool one_format(const tmb_job_view *job, const uint32_t *units, uint32_t n)
+{
     for (uint32_t i = 1; i < n; i++)
-        if (format_of(job, units[i]) != format) return NULL;
-    return format;
+        if (format_of(job, units[i]) != format_of(job, units[0])) return false;
+    return true;
 }
 
 static void add_groups(builder *b)
@@ -89,15 +127,15 @@ static void add_groups(builder *b)
     const tmb_model *model = b->job->model;
     for (uint32_t g = 0; g < model->n_experts_groups; g++) {
         const tmb_experts *e = &model->experts[g];
-        add(b, e->name, joint_format(b->job, e->units, e->n_units), e->units[0],
+        bool one = one_format(b->job, e->units, e->n_units);
+        add(b, e->name, one ? format_of(b->job, e->units[0]) : NULL, e->units[0],
             TMB_MODULE_EXPERTS);
     }
     for (uint32_t f = 0; f < model->n_fuses; f++) {
         const tmb_fuse *fuse = &model->fuses[f];
-        const tmb_format *first = format_of(b->job, fuse->units[0]);
-        const tmb_format *format = joint_format(b->job, fuse->units, fuse->n_units);
+        const tmb_format *format = format_of(b->job, fuse->units[0]);
         /* halves of different precision: a common name would hide from engines that they differ */
-        if (first != format) continue;
+        if (!one_format(b->job, fuse->units, fuse->n_units)) continue;
         for (size_t a = 0; a < sizeof fuse->alias / sizeof *fuse->alias && fuse->alias[a]; a++)
             add(b, fuse->alias[a], format, fuse->units[0], TMB_MODULE_FUSED);
     }
@@ -115,6 +153,7 @@ tmb_status tmb_engine_modules_open(tmb_engine_modules *modules, const tmb_job_vi
 {
     builder b = {.modules = modules, .job = job, .keeps_stacks = keeps_stacks};
     *modules = (tmb_engine_modules){0};
+    b.renames = job->model->arch->renames && attention_kept(job);
     add_units(&b);
     add_groups(&b);
     if (b.no_memory) {
@@ -139,6 +178,7 @@ tmb_status tmb_engine_modules_open(tmb_engine_modules *modules, const tmb_job_vi
 void tmb_engine_modules_free(tmb_engine_modules *modules)
 {
     free(modules->list);
+    tmb_arena_free(&modules->names);
     *modules = (tmb_engine_modules){0};
 }
 
@@ -203,7 +243,30 @@ void tmb_spell_plain(tmb_spelled *spelled, tmb_part part, const tmb_geometry *g,
     spelled->col_stride = 1;
 }
 
-void tmb_common_notes(const tmb_job_view *job, const char **list, size_t *n)
+static bool has_word(const char *words, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *at = words; (at = strstr(at, word)); at += n)
+        if ((at == words || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+    return false;
+}
+
+static bool applies(const tmb_arch_caution *c, const tmb_job_view *job, const char *layout)
+{
+    const tmb_model *model = job->model;
+    if (c->layout && strcmp(c->layout, layout) != 0) return false;
+    for (uint32_t u = 0; u < model->n_units; u++) {
+        const tmb_unit *unit = &model->units[u];
+        const tmb_format *format = format_of(job, u);
+        if (format && unit->role == c->role &&
+            (!c->leaf || strcmp(tmb_leaf(unit->name), c->leaf) == 0) &&
+            (!c->formats || has_word(c->formats, tmb_format_family(format))))
+            return true;
+    }
+    return false;
+}
+
+void tmb_common_notes(const tmb_job_view *job, const char *layout, const char **list, size_t *n)
 {
     const tmb_model *model = job->model;
     unsigned quirks = model->arch->quirks;
@@ -221,6 +284,9 @@ void tmb_common_notes(const tmb_job_view *job, const char **list, size_t *n)
     if (stacked && !(quirks & TMB_QUIRK_STACKED_OUTPUT))
         list[(*n)++] = "the stacked experts are written one by one, as vLLM and SGLang read them; "
                        "TensorRT-LLM may want them stacked";
+    for (const tmb_arch_caution *c = model->arch->cautions; c && c->text && *n + 4 < TMB_NOTES_MAX;
+         c++)
+        if (applies(c, job, layout)) list[(*n)++] = c->text;
     if (model->guessed)
         list[(*n)++] = "an architecture that no loader was tried with: check with `tombac verify`, "
                        "and load it once before you delete the source";

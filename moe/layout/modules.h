@@ -28,6 +28,7 @@ typedef struct tmb_engine_modules {
     size_t n;
     const tmb_format *formats[16]; /* in use, in the registry's order */
     int n_formats;
+    tmb_arena names; /* of those that are not the model's */
 } tmb_engine_modules;
 
 /* keeps_stacks: of the layout (see tmb_stays_stacked).  Free with tmb_engine_modules_free(). */
@@ -51,9 +52,10 @@ bool tmb_kv_fp8(const tmb_job_view *job);
 tmb_status tmb_kv_scales(const tmb_job_view *job, bool by_projection, int rank, tmb_arena *arena,
                          tmb_extra **out, size_t *n, tmb_err *err) TMB_CHECKED;
 
-/* Notes that hold in every layout; list has room for TMB_NOTES_MAX. */
+/* Notes that hold in every layout, and the architecture's cautions for this one; list has room for
+ * TMB_NOTES_MAX. */
 enum { TMB_NOTES_MAX = 16 };
-void tmb_common_notes(const tmb_job_view *job, const char **list, size_t *n);
+void tmb_common_notes(const tmb_job_view *job, const char *layout, const char **list, size_t *n);
 
 /* Whether a quantized unit stays in the 3-D tensor it came in, in a layout that can keep stacks. */
 bool tmb_stays_stacked(const tmb_job_view *job, const tmb_unit *unit);

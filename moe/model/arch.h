@@ -59,7 +59,23 @@ enum {
     TMB_QUIRK_NO_SHARED_FUSION = 16,  /* SGLang needs --disable-shared-experts-fusion */
     TMB_QUIRK_STACKED_OUTPUT = 32,    /* ModelOpt layout keeps quantized experts 3-D; no engine reads them */
     TMB_QUIRK_NO_KV_FP8 = 64,         /* vLLM refuses an FP8 KV cache */
+    TMB_QUIRK_EXCLUDE_BY_GLOB = 128,  /* SGLang renames excluded names, and asks by the old ones */
 };
+
+/* What an engine cannot load of this architecture: a sentence for whoever quantizes so. */
+typedef struct tmb_arch_caution {
+    const char *text;    /* NULL ends the list */
+    const char *layout;  /* "modelopt", "compressed-tensors"; NULL: either */
+    tmb_role role;       /* of the Linear */
+    const char *leaf;    /* its last part; NULL: any */
+    const char *formats; /* "nvfp4 int4", families; NULL: any */
+} tmb_arch_caution;
+#define TMB_CAUTIONS_END {NULL, NULL, TMB_ROLE_OTHER, NULL, NULL}
+
+/* An engine's own word for one part of a module's name. */
+typedef struct tmb_arch_rename {
+    const char *from, *to; /* from NULL ends the list */
+} tmb_arch_rename;
 
 typedef struct tmb_arch {
     const char *name;               /* "qwen3_moe" */
@@ -72,6 +88,11 @@ typedef struct tmb_arch {
     const char *engines_note; /* printed in the summary when not NULL */
     const tmb_arch_forward *forward; /* NULL: it cannot be run */
     const char *not_run; /* what of it is in the way; NULL: forward says how, or nothing is known */
+    const tmb_arch_caution *cautions; /* NULL: none */
+    /* NULL: every engine goes by the hub's names.  The names of an engine that reads attention in
+     * high precision only are written for jobs that leave it there, and for no others: an engine
+     * that finds no name stops, where one that finds it would read codes as numbers. */
+    const tmb_arch_rename *renames;
 } tmb_arch;
 
 #endif

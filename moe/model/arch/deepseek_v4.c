@@ -22,9 +22,22 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_END,
 };
 static const tmb_arch_fuse fuses[] = {
-    {{"wq_a", "wkv"}, {NULL}},
+    {{"wq_a", "wkv"}, {"wqkv_a"}},
     {{"wkv", "wgate"}, {NULL}},
     TMB_FUSES_END,
+};
+
+/* SGLang's names.  Its load_weights() joins wq_a and wkv in BF16 and in the FP8 blocks of the
+ * release alone (models/deepseek_v4.py, cache_wqkv_a_weight): other scales would reach nothing. */
+static const tmb_arch_rename renames[] = {
+    {"layers", "model.layers"}, {"attn", "self_attn"}, {"ffn", "mlp"},      {"w1", "gate_proj"},
+    {"w2", "down_proj"},        {"w3", "up_proj"},     {"head", "lm_head"}, {NULL, NULL},
+};
+static const tmb_arch_caution cautions[] = {
+    {"SGLang 0.5.23 reads this architecture's attention in BF16, or as released: write "
+     "@attention = bf16 for it",
+     NULL, TMB_ROLE_ATTENTION, NULL, NULL},
+    TMB_CAUTIONS_END,
 };
 
 const tmb_arch tmb_arch_deepseek_v4 = {
@@ -37,4 +50,6 @@ const tmb_arch tmb_arch_deepseek_v4 = {
     .engines_note =
         "engines run wo_a in groups and in the FP8 blocks it came in: keep attention in fp8-block",
     .not_run = "its compressed attention and residual streams",
+    .cautions = cautions,
+    .renames = renames,
 };

@@ -33,13 +33,21 @@ static const tmb_arch_forward forward = {
     .shared = "shared_experts",
 };
 
+/* models/glm4_moe.py of SGLang 0.5.23 asks for the type of gate_up_proj.weight. */
+static const tmb_arch_caution cautions[] = {
+    {"SGLang 0.5.23 stops at shared experts in 4 bits in the compressed-tensors layout ('has no "
+     "attribute weight'): write @shared_expert = fp8, or layout = modelopt",
+     "compressed-tensors", TMB_ROLE_SHARED_EXPERT, NULL, "nvfp4 nvfp4-w4a16 mxfp4 int4"},
+    TMB_CAUTIONS_END,
+};
+
 const tmb_arch tmb_arch_glm4_moe = {
     .name = "glm4_moe",
     .model_types = types,
     .prefixes = prefixes,
     .rows = rows,
     .quirks = TMB_QUIRK_NO_SHARED_FUSION,
-    .engines_note =
-        "SGLang must be started with --disable-shared-experts-fusion for this model",
     .forward = &forward,
+    .engines_note = "SGLang must be started with --disable-shared-experts-fusion for this model",
+    .cautions = cautions,
 };

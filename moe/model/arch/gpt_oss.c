@@ -27,6 +27,16 @@ static const tmb_arch_forward forward = {
     .clamped = true,
 };
 
+static const tmb_arch_caution cautions[] = {
+    {"the experts stay stacked, as ModelOpt writes them; vLLM 0.33, SGLang 0.5.23 and TensorRT-LLM "
+     "read this architecture's experts in BF16 and MXFP4 only",
+     "modelopt", TMB_ROLE_EXPERT, NULL, NULL},
+    {"vLLM 0.33 and SGLang 0.5.23 read this architecture's experts in BF16 and MXFP4 only: SGLang "
+     "starts and answers nonsense",
+     "compressed-tensors", TMB_ROLE_EXPERT, NULL, NULL},
+    TMB_CAUTIONS_END,
+};
+
 const tmb_arch tmb_arch_gpt_oss = {
     .name = "gpt_oss",
     .model_types = types,
@@ -35,4 +45,5 @@ const tmb_arch tmb_arch_gpt_oss = {
     .stack = TMB_STACK_IO_INTERLEAVED,
     .quirks = TMB_QUIRK_STACKED_OUTPUT,
     .forward = &forward,
+    .cautions = cautions,
 };

@@ -30,6 +30,20 @@ static const tmb_arch_forward forward = {
     .shared = "shared_expert",
 };
 
+static const tmb_arch_caution cautions[] = {
+    {"the experts stay stacked, as ModelOpt writes them: vLLM 0.33 reads that in the multimodal "
+     "model, not in the text model, SGLang 0.5.23 in the multimodal model and FP8 alone; layout = "
+     "compressed-tensors has them one by one",
+     "modelopt", TMB_ROLE_EXPERT, NULL, NULL},
+    {"SGLang 0.5.23 fills no experts of the text model, in BF16 neither: serve the multimodal "
+     "model there, or take vLLM",
+     "compressed-tensors", TMB_ROLE_EXPERT, NULL, NULL},
+    /* it reorders the rows of q and k for RoPE, and their scales' rows, which are fewer */
+    {"vLLM 0.33 refuses this architecture's attention in fp8-block: use fp8 or fp8-channel there",
+     "compressed-tensors", TMB_ROLE_ATTENTION, NULL, "fp8-block"},
+    TMB_CAUTIONS_END,
+};
+
 const tmb_arch tmb_arch_llama4 = {
     .name = "llama4",
     .model_types = types,
@@ -38,4 +52,5 @@ const tmb_arch tmb_arch_llama4 = {
     .stack = TMB_STACK_IO,
     .quirks = TMB_QUIRK_STACKED_OUTPUT,
     .forward = &forward,
+    .cautions = cautions,
 };

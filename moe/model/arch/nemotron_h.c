@@ -20,10 +20,20 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_END,
 };
 
+/* The two layouts' classes in SGLang 0.5.23: only ModelOpt's and the weight-only one ask whether
+ * experts are gated (quantization/compressed_tensors/schemes, w13 of 2 * intermediate_size). */
+static const tmb_arch_caution cautions[] = {
+    {"SGLang 0.5.23 takes these experts for gated in the compressed-tensors layout and starts with "
+     "half of each empty: write layout = modelopt, or nvfp4-w4a16",
+     "compressed-tensors", TMB_ROLE_EXPERT, NULL, "nvfp4 fp8 fp8-channel fp8-block mxfp8 int4"},
+    TMB_CAUTIONS_END,
+};
+
 const tmb_arch tmb_arch_nemotron_h = {
     .name = "nemotron_h",
     .model_types = types,
     .prefixes = prefixes,
     .rows = rows,
     .not_run = "its Mamba layers",
+    .cautions = cautions,
 };

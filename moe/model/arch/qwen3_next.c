@@ -18,6 +18,17 @@ static const tmb_arch_fuse fuses[] = {
     TMB_FUSES_END,
 };
 
+/* The hub has the four parts in one tensor, with one scale; SGLang 0.5.23 wants one a part
+ * (models/qwen3_next.py, "Shape mismatch"). */
+static const tmb_arch_caution cautions[] = {
+    {"SGLang 0.5.23 refuses a quantized in_proj_qkvz in the modelopt layout: keep it in bf16, or "
+     "write layout = compressed-tensors and a format other than fp8 for it",
+     "modelopt", TMB_ROLE_LINEAR_ATTENTION, "in_proj_qkvz", NULL},
+    {"SGLang 0.5.23 refuses one scale a tensor for in_proj_qkvz: use fp8-channel there, or bf16",
+     "compressed-tensors", TMB_ROLE_LINEAR_ATTENTION, "in_proj_qkvz", "fp8"},
+    TMB_CAUTIONS_END,
+};
+
 const tmb_arch tmb_arch_qwen3_next = {
     .name = "qwen3_next",
     .model_types = types,
@@ -25,4 +36,5 @@ const tmb_arch tmb_arch_qwen3_next = {
     .rows = rows,
     .fuses = fuses,
     .not_run = "its linear attention",
+    .cautions = cautions,
 };

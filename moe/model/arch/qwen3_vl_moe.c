@@ -26,4 +26,5 @@ const tmb_arch tmb_arch_qwen3_vl_moe = {
     .rows = rows,
     .fuses = fuses,
     .stack = TMB_STACK_IO,
+    .quirks = TMB_QUIRK_EXCLUDE_BY_GLOB,
 };

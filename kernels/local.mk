@@ -16,6 +16,7 @@ libtombac_a_SOURCES +=           \
 	kernels/base/nn.h        \
 	kernels/base/ops.h       \
 	kernels/base/progress.h  \
+	kernels/base/route.h     \
 	kernels/base/team.c      \
 	kernels/base/team.h      \
 	kernels/comm/comm.c      \
@@ -33,6 +34,8 @@ libtombac_a_SOURCES +=           \
 	kernels/cpu/nn_ref.c     \
 	kernels/cpu/nn_vector.h  \
 	kernels/cpu/ref.c        \
+	kernels/cpu/route.c      \
+	kernels/cpu/route.h      \
 	kernels/cpu/tables.h     \
 	kernels/cpu/vector.h     \
 	kernels/cuda/driver.c    \
@@ -61,27 +64,43 @@ endif
 libtombac_a_SOURCES +=           \
 	kernels/cuda/absent.c    \
 	kernels/cuda/device.h    \
+	kernels/cuda/encoding.c  \
+	kernels/cuda/grouped.h   \
+	kernels/cuda/pack.c      \
+	kernels/cuda/quantize.h  \
 	kernels/cuda/read.h      \
-	kernels/cuda/w4a16.h     \
-	kernels/cuda/w4a16_pack.c
-sm90_headers =                   \
+	kernels/cuda/route.h
+cuda_files =                     \
+	kernels/cuda/device.c    \
+	kernels/cuda/encode.cuh  \
+	kernels/cuda/launch.cuh  \
+	kernels/cuda/quantize.cu \
+	kernels/cuda/read.cu     \
+	kernels/cuda/route.cu
+sm90_files =                     \
+	kernels/cuda/sm90/gemm.cuh \
+	kernels/cuda/sm90/gemm_bf16.cu \
+	kernels/cuda/sm90/gemm_int4.cu \
+	kernels/cuda/sm90/gemm_launch.cuh \
+	kernels/cuda/sm90/gemm_mxfp4.cu \
+	kernels/cuda/sm90/gemm_nvfp4.cu \
+	kernels/cuda/sm90/grouped.cu \
+	kernels/cuda/sm90/permute.cuh \
 	kernels/cuda/sm90/ptx.cuh \
-	kernels/cuda/sm90/w4_decode.cuh \
-	kernels/cuda/sm90/w4_gemm.cuh \
-	kernels/cuda/sm90/w4_permute.cuh \
-	kernels/cuda/sm90/w4_plan.cuh \
+	kernels/cuda/sm90/tiles.cuh \
+	kernels/cuda/sm90/weights.cuh \
 	kernels/cuda/sm90/wgmma.cuh
 if HAVE_CUDA
-libtombac_a_SOURCES += kernels/cuda/device.c kernels/cuda/read.cu
+libtombac_a_SOURCES += $(cuda_files)
 libtombac_a_CPPFLAGS += $(CUDA_CFLAGS)
 tombac_libs += $(CUDA_LIBS)
 if HAVE_SM90
-libtombac_a_SOURCES += kernels/cuda/sm90/w4a16.cu $(sm90_headers)
+libtombac_a_SOURCES += $(sm90_files)
 else
-EXTRA_DIST += kernels/cuda/sm90/w4a16.cu $(sm90_headers)
+EXTRA_DIST += $(sm90_files)
 endif
 else
-EXTRA_DIST += kernels/cuda/device.c kernels/cuda/read.cu kernels/cuda/sm90/w4a16.cu $(sm90_headers)
+EXTRA_DIST += $(cuda_files) $(sm90_files)
 endif
 
 GENCODE = $(CUDA_GENCODE)

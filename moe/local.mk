@@ -269,6 +269,14 @@ libtombac_a_SOURCES +=           \
 
 registries = moe/format/registry.inc moe/model/registry.inc moe/layout/registry.inc \
 	moe/recipe/layout_names.inc
+# One MoE layer by itself, on this processor or a GPU.
+libtombac_a_SOURCES +=           \
+	moe/infer/layer.c        \
+	moe/infer/layer.h        \
+	moe/infer/layer_cpu.c    \
+	moe/infer/layer_cuda.c   \
+	moe/infer/layer_internal.h
+
 nodist_libtombac_a_SOURCES = $(registries)
 BUILT_SOURCES += $(registries)
 CLEANFILES += $(registries)

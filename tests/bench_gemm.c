@@ -9,7 +9,7 @@
 #include "config.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/read.h"
-#include "kernels/cuda/w4a16.h"
+#include "kernels/cuda/grouped.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ typedef struct bench {
     tmb_cuda *gpu;
     tmb_err err;
     unsigned char *pool; /* device */
-    void *x, *y, *work, *global, *sink;
+    void *x, *y, *work, *factor, *tiles, *sink;
     void *gather[SETS_MAX], *offsets[SETS_MAX];
     uint64_t state;
 } bench;
@@ -63,11 +63,11 @@ static double uniform(bench *b)
 /* The whole pool becomes blobs of random codes with scales near one. */
 static void fill_pool(bench *b)
 {
-    uint64_t bytes = (uint64_t)TMB_W4_BLOB_BYTES * 4096, pool = (uint64_t)POOL_MB << 20;
+    uint64_t bytes = (uint64_t)TMB_BLOB_BYTES_4 * 4096, pool = (uint64_t)POOL_MB << 20;
     unsigned char *host = malloc(bytes);
     for (uint64_t i = 0; i < bytes; i++) {
         uint32_t r = next(b);
-        host[i] = (unsigned char)(i % TMB_W4_BLOB_BYTES < TMB_W4_BLOB_CODES ? r : 0x40 + r % 24);
+        host[i] = (unsigned char)(i % TMB_BLOB_BYTES_4 < TMB_BLOB_CODES ? r : 0x40 + r % 24);
     }
     must(b, tmb_cuda_alloc(b->gpu, (void **)&b->pool, pool, &b->err));
     for (uint64_t at = 0; at < pool; at += bytes)
@@ -178,7 +178,7 @@ static void one(bench *b, const shape *s, int tokens, int zipf, int up, int colu
 {
     int cols = up ? s->hidden : s->inter, out = up ? 2 * s->inter : s->hidden,
         rows = tokens * s->top_k;
-    uint64_t one_expert = tmb_w4_bytes((uint64_t)out, (uint64_t)cols),
+    uint64_t one_expert = tmb_pack_bytes(TMB_PACK_NVFP4, (uint64_t)out, (uint64_t)cols),
              all = one_expert * (uint64_t)s->experts;
     int sets = (int)(((uint64_t)POOL_MB << 20) / all),
         *offsets = malloc((size_t)(s->experts + 1) * 4);
@@ -195,8 +195,9 @@ static void one(bench *b, const shape *s, int tokens, int zipf, int up, int colu
     touched /= launches;
     must(b, tmb_cuda_graph_begin(b->gpu, &b->err));
     for (int i = 0; i < launches; i++) {
-        tmb_w4_gemm g = {.weights = b->pool + (uint64_t)(i % sets) * all,
-                         .global = b->global,
+        tmb_grouped g = {.weights = b->pool + (uint64_t)(i % sets) * all,
+                         .factor = b->factor,
+                         .tiles = b->tiles,
                          .x = b->x,
                          .gather = up ? b->gather[i] : NULL,
                          .offsets = b->offsets[i],
@@ -206,8 +207,10 @@ static void one(bench *b, const shape *s, int tokens, int zipf, int up, int colu
                          .out_rows = out,
                          .rows = rows,
                          .most = tokens,
-                         .swiglu = up};
-        must(b, tmb_w4_gemm_sm90(&g, b->work, tmb_cuda_stream(b->gpu), &b->err));
+                         .gate = up ? TMB_GATE_SWIGLU : TMB_GATE_NONE};
+        must(b, tmb_tiles_make(b->tiles, g.offsets, g.experts, rows, tmb_cuda_stream(b->gpu),
+                               &b->err));
+        must(b, tmb_grouped_run(&g, b->work, tmb_cuda_stream(b->gpu), &b->err));
     }
     must(b, tmb_cuda_graph_end(b->gpu, &b->err));
     double us = median_us(b, launches), weights = touched * (double)one_expert;
@@ -241,13 +244,14 @@ int main(int argc, char **argv)
     must(&b, tmb_cuda_alloc(b.gpu, &b.x, wide * 2 / 4, &b.err));
     must(&b, tmb_cuda_alloc(b.gpu, &b.y, wide * 2 / 2, &b.err));
     must(&b, tmb_cuda_alloc(b.gpu, &b.work, wide * 2, &b.err));
-    must(&b, tmb_cuda_alloc(b.gpu, &b.global, 4096, &b.err));
+    must(&b, tmb_cuda_alloc(b.gpu, &b.factor, 8192, &b.err));
+    must(&b, tmb_cuda_alloc(b.gpu, &b.tiles, tmb_tiles_bytes(1024, 16384 * 8), &b.err));
     must(&b, tmb_cuda_alloc(b.gpu, &b.sink, 4096, &b.err));
     fill_normal(&b, b.x, wide / 4);
-    float *ones = malloc(4096);
-    for (int i = 0; i < 1024; i++)
-        ones[i] = 1.0f / 64;
-    must(&b, tmb_cuda_upload(b.gpu, b.global, ones, 4096, &b.err));
+    float *ones = malloc(8192);
+    for (int i = 0; i < 2048; i++)
+        ones[i] = 0x1p26f / 64;
+    must(&b, tmb_cuda_upload(b.gpu, b.factor, ones, 8192, &b.err));
     for (int i = 0; i < SETS_MAX; i++) {
         must(&b, tmb_cuda_alloc(b.gpu, &b.gather[i], 16384 * 8 * 4, &b.err));
         must(&b, tmb_cuda_alloc(b.gpu, &b.offsets[i], 1025 * 4, &b.err));

@@ -33,7 +33,6 @@ check_PROGRAMS +=           \
 	tests/test_stored         \
 	tests/test_terminal       \
 	tests/test_tokenizer      \
-	tests/test_w4a16          \
 	tests/test_weight
 dist_check_SCRIPTS +=       \
 	tests/cli.test          \
@@ -101,6 +100,10 @@ tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.
 
 # Tests that know TOMBAC_LONG=1 (make check-long): all of their cases instead of a sample.
 long_tests = tests/test_crash tests/test_faults
+
+# Kernels of a GPU and their references; what needs one says that it was skipped.
+check_PROGRAMS += tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_route
+EXTRA_DIST += tests/random.h
 
 LDADD = $(fuzz_main) $(tombac_libs)
 

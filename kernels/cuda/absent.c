@@ -1,8 +1,10 @@
 /* absent.c - what a build without CUDA, or without its sm_90a kernels, answers. */
 #include "config.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/grouped.h"
+#include "kernels/cuda/quantize.h"
 #include "kernels/cuda/read.h"
-#include "kernels/cuda/w4a16.h"
+#include "kernels/cuda/route.h"
 
 #ifndef HAVE_CUDA
 
@@ -99,21 +101,92 @@ tmb_status tmb_cuda_read(const void *memory, uint64_t bytes, void *sink, void *s
     return absent(err);
 }
 
+tmb_status tmb_cuda_amax(float *out, const void *x, tmb_dtype dtype, uint64_t n, void *stream,
+                         tmb_err *err)
+{
+    (void)out, (void)x, (void)dtype, (void)n, (void)stream;
+    return absent(err);
+}
+
+tmb_status tmb_cuda_global_scale(tmb_encoding encoding, float *global, const float *amax,
+                                 void *stream, tmb_err *err)
+{
+    (void)encoding, (void)global, (void)amax, (void)stream;
+    return absent(err);
+}
+
+tmb_status tmb_cuda_encode(tmb_encoding encoding, void *codes, void *scales, const void *x,
+                           tmb_dtype dtype, uint64_t rows, uint64_t cols, const float *global,
+                           void *stream, tmb_err *err)
+{
+    (void)encoding, (void)codes, (void)scales, (void)x, (void)dtype, (void)rows, (void)cols;
+    (void)global, (void)stream;
+    return absent(err);
+}
+
+tmb_status tmb_cuda_route(const tmb_router *r, const float *logits, int tokens, int32_t *chosen,
+                          float *weight, void *stream, tmb_err *err)
+{
+    (void)r, (void)logits, (void)tokens, (void)chosen, (void)weight, (void)stream;
+    return absent(err);
+}
+
+uint64_t tmb_cuda_plan_bytes(int tokens, int top_k, int slots)
+{
+    (void)tokens, (void)top_k, (void)slots;
+    return 0;
+}
+
+tmb_status tmb_cuda_plan(const tmb_route_plan *plan, const int32_t *chosen, const int32_t *slot,
+                         int tokens, int top_k, int slots, void *work, void *stream, tmb_err *err)
+{
+    (void)plan, (void)chosen, (void)slot, (void)tokens, (void)top_k, (void)slots, (void)work;
+    (void)stream;
+    return absent(err);
+}
+
+tmb_status tmb_cuda_combine(uint16_t *y, const uint16_t *rows, const int32_t *row,
+                            const float *weight, const uint16_t *shared, const float *shared_gate,
+                            int tokens, int top_k, int hidden, void *stream, tmb_err *err)
+{
+    (void)y, (void)rows, (void)row, (void)weight, (void)shared, (void)shared_gate, (void)tokens;
+    (void)top_k, (void)hidden, (void)stream;
+    return absent(err);
+}
+
 #endif
 #ifndef HAVE_SM90
 
-uint64_t tmb_w4_workspace(const tmb_w4_gemm *gemm)
+static tmb_status no_sm90(tmb_err *err)
+{
+    return tmb_fail(err, TMB_EUNAVAILABLE,
+                    "this build has no sm_90a kernels; configure it with a"
+                    " CUDA toolkit that compiles for 90a");
+}
+
+uint64_t tmb_tiles_bytes(int experts, int rows)
+{
+    (void)experts, (void)rows;
+    return 0;
+}
+
+tmb_status tmb_tiles_make(void *tiles, const int32_t *offsets, int experts, int rows, void *stream,
+                          tmb_err *err)
+{
+    (void)tiles, (void)offsets, (void)experts, (void)rows, (void)stream;
+    return no_sm90(err);
+}
+
+uint64_t tmb_grouped_workspace(const tmb_grouped *gemm)
 {
     (void)gemm;
     return 0;
 }
 
-tmb_status tmb_w4_gemm_sm90(const tmb_w4_gemm *gemm, void *workspace, void *stream, tmb_err *err)
+tmb_status tmb_grouped_run(const tmb_grouped *gemm, void *workspace, void *stream, tmb_err *err)
 {
     (void)gemm, (void)workspace, (void)stream;
-    return tmb_fail(err, TMB_EUNAVAILABLE,
-                    "this build has no sm_90a kernels; configure it with a"
-                    " CUDA toolkit that compiles for 90a");
+    return no_sm90(err);
 }
 
 #endif

@@ -1,14 +1,14 @@
-/* w4_permute.cuh - activations in the order wgmma reads them.
+/* permute.cuh - activations in the order wgmma reads them.
  *
  * wgmma takes B from shared memory by a descriptor, so the K permutation of the packed weights has
  * to be in memory.  For a tile of N tokens and columns 64 q .. 64 q + 63 the 128 N bytes are [4
  * steps][2 halves][N tokens][4 blocks c][2 columns],  column = 64 q + 16 c + 4 step + 2 half + i.
  */
-#ifndef TMB_CUDA_SM90_W4_PERMUTE_CUH
-#define TMB_CUDA_SM90_W4_PERMUTE_CUH
+#ifndef TMB_CUDA_SM90_PERMUTE_CUH
+#define TMB_CUDA_SM90_PERMUTE_CUH
 
 #include "kernels/cuda/sm90/ptx.cuh"
-#include "kernels/cuda/sm90/w4_plan.cuh"
+#include "kernels/cuda/sm90/tiles.cuh"
 
 /* The quad's words [lane c][j] -> [lane j][c]. */
 __device__ __forceinline__ void transpose_quad(uint32_t v[4], int c)
@@ -28,18 +28,19 @@ __device__ __forceinline__ void transpose_quad(uint32_t v[4], int c)
 
 /* A warp takes 8 tokens x 64 columns; padded_cols is a multiple of 256, columns beyond cols are 0.
  */
-__global__ void __launch_bounds__(256) w4_permute(w4_lists lists, uint16_t *out, const uint16_t *x,
-                                                  const int32_t *gather, int cols, int padded_cols)
+__global__ void __launch_bounds__(256)
+    permute_rows(tile_lists lists, uint16_t *out, const uint16_t *x, const int32_t *gather,
+                 int cols, int padded_cols)
 {
     launch_dependents();
     wait_for_previous();
     const int lane = threadIdx.x & 31, c = lane & 3, groups = padded_cols / 64;
     const int warps = gridDim.x * (blockDim.x >> 5);
-    for (int f = 1; f < W4_FAMILIES; f++) {
-        const int octets = w4_family_n(f) / 8, count = lists.counts[f] * octets * groups;
+    for (int f = 1; f < FAMILIES; f++) {
+        const int octets = family_n(f) / 8, count = lists.counts[f] * octets * groups;
         for (int u = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5); u < count; u += warps) {
             const int q = u % groups, octet = u / groups % octets;
-            const w4_entry entry = lists.entries[f * lists.capacity + u / groups / octets];
+            const tile_entry entry = lists.entries[f * lists.capacity + u / groups / octets];
             const int n = entry.n, token = octet * 8 + (lane >> 2), col = 64 * q + 16 * c;
             if (octet * 8 >= entry.rows) continue; /* columns of the product nobody reads */
             uint4 v[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};

@@ -1,0 +1,427 @@
+/* quantize.cu - block scales and codes, a thread for 16 values; the rules are those of moe/format.
+ */
+#include "config.h"
+#include "kernels/cuda/encode.cuh"
+#include "kernels/cuda/quantize.h"
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <float.h>
+
+namespace
+{
+
+enum { THREADS = 256, SIDE = 128 };
+
+/* ---- 16 values as float32 ---------------------------------------------------------------------
+ */
+
+/* E4M3 keeps the sign of -0; E2M1 has none of it, so there -0 becomes 0. */
+template <bool SIGN> __device__ __forceinline__ float zero(float v)
+{
+    return SIGN ? v : __fadd_rn(v, 0.0f);
+}
+
+template <bool SIGN> __device__ __forceinline__ void load16(float *v, const uint16_t *x)
+{
+    uint4 part[2];
+    part[0] = __ldcs((const uint4 *)x);
+    part[1] = __ldcs((const uint4 *)x + 1);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const uint32_t word[4] = {part[i].x, part[i].y, part[i].z, part[i].w};
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            v[8 * i + 2 * j] = zero<SIGN>(__uint_as_float(word[j] << 16));
+            v[8 * i + 2 * j + 1] = zero<SIGN>(__uint_as_float(word[j] & 0xffff0000u));
+        }
+    }
+}
+
+template <bool SIGN> __device__ __forceinline__ void load16(float *v, const float *x)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float4 part = __ldcs((const float4 *)x + i);
+        v[4 * i] = zero<SIGN>(part.x);
+        v[4 * i + 1] = zero<SIGN>(part.y);
+        v[4 * i + 2] = zero<SIGN>(part.z);
+        v[4 * i + 3] = zero<SIGN>(part.w);
+    }
+}
+
+__device__ __forceinline__ float load1(const uint16_t *x)
+{
+    return __uint_as_float((uint32_t)*x << 16);
+}
+__device__ __forceinline__ float load1(const float *x)
+{
+    return *x;
+}
+
+__device__ __forceinline__ float largest16(const float *v)
+{
+    float top = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+        top = fmaxf(top, fabsf(v[i]));
+    return top;
+}
+
+/* ---- the rules that choose a scale (moe/format/parts.c) -------------------------------------- */
+
+__device__ __forceinline__ float scale_by(float amax, float top)
+{
+    if (amax == 0.0f) return 1.0f;
+    const float scale = __fdiv_rn(amax, top);
+    return scale > 0.0f ? scale : FLT_TRUE_MIN;
+}
+
+__device__ __forceinline__ float scale_fp8(float amax)
+{
+    return amax == 0.0f ? 1.0f : __fdiv_rn(fmaxf(amax, FLT_MIN), 448.0f);
+}
+
+__device__ __forceinline__ uint32_t scale_e8m0(float amax, uint32_t carry, int down)
+{
+    const uint32_t bits = __float_as_uint(amax);
+    const int exponent = (int)((bits + carry) >> 23) - down;
+    return bits == 0 ? 127 : exponent < 0 ? 0 : (uint32_t)exponent;
+}
+
+/* ---- formats with a scale for 16, 32 or 128 columns ------------------------------------------ */
+
+/* A format says how many threads share a scale, and what they do with 16 values whose common
+ * largest magnitude is top.  at: which 16 of the tensor; writes: whether this thread stores the
+ * scale. */
+struct nvfp4 {
+    static constexpr int share = 1;
+    static constexpr bool sign = false;
+    uint8_t *codes, *scales;
+    const float *global;
+    __device__ __forceinline__ void operator()(const float *v, float top, uint64_t at, bool) const
+    {
+        const float ws2 = *global, six = __fmul_rn(6.0f, ws2), ratio = __fdiv_rn(top, six);
+        uint32_t s = e4m3_of(ratio);
+        if (s == 0) s = ratio == 0.0f ? 0x38 : 0x01;
+        const divider by(fmaxf(__fmul_rn(e4m3_value(s), ws2), FLT_TRUE_MIN), top);
+        scales[at] = (uint8_t)s;
+        ((uint2 *)codes)[at] = e2m1_16(v, by, top);
+    }
+};
+
+struct mxfp4 {
+    static constexpr int share = 2;
+    static constexpr bool sign = false;
+    uint8_t *codes, *scales;
+    __device__ __forceinline__ void operator()(const float *v, float top, uint64_t at,
+                                               bool writes) const
+    {
+        const uint32_t s = scale_e8m0(top, 0x200000, 2);
+        if (writes) scales[at / share] = (uint8_t)s;
+        ((uint2 *)codes)[at] = e2m1_16(v, divider(e8m0_value(s), top), top);
+    }
+};
+
+struct mxfp8 {
+    static constexpr int share = 2;
+    static constexpr bool sign = true;
+    uint8_t *codes, *scales;
+    __device__ __forceinline__ void operator()(const float *v, float top, uint64_t at,
+                                               bool writes) const
+    {
+        const uint32_t s = scale_e8m0(top, 0x1fffff, 8);
+        if (writes) scales[at / share] = (uint8_t)s;
+        ((uint4 *)codes)[at] = e4m3_16(v, divider(e8m0_value(s), top));
+    }
+};
+
+template <int SHARE> struct int4_groups {
+    static constexpr int share = SHARE;
+    static constexpr bool sign = false;
+    uint8_t *codes;
+    float *scales;
+    __device__ __forceinline__ void operator()(const float *v, float top, uint64_t at,
+                                               bool writes) const
+    {
+        const float s = scale_by(top, 7.5f);
+        if (writes) scales[at / share] = s;
+        ((uint2 *)codes)[at] = int4_16(v, divider(s, top));
+    }
+};
+
+struct fp8_tensor {
+    static constexpr int share = 1;
+    static constexpr bool sign = true;
+    uint8_t *codes;
+    const float *global;
+    __device__ __forceinline__ void operator()(const float *v, float top, uint64_t at, bool) const
+    {
+        ((uint4 *)codes)[at] = e4m3_16(v, divider(*global, top));
+    }
+};
+
+/* n: how many sixteens; the last threads repeat the last one, so that whole warps exchange. */
+template <class IN, class F>
+__global__ void __launch_bounds__(THREADS) encode_groups(F f, const IN *x, uint64_t n)
+{
+    const uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x, at = i < n ? i : n - 1;
+    float v[16];
+    load16<F::sign>(v, x + 16 * at);
+    float top = largest16(v);
+#pragma unroll
+    for (int d = 1; d < F::share; d *= 2)
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
+    if (i < n) f(v, top, at, at % F::share == 0);
+}
+
+/* What is left of a tensor after its last whole 16. */
+template <class IN>
+__global__ void encode_rest(uint8_t *codes, const IN *x, uint64_t first, uint64_t n,
+                            const float *scale)
+{
+    const uint64_t i = first + threadIdx.x;
+    if (i < n) codes[i] = e4m3_of(__fdiv_rn(load1(x + i), *scale));
+}
+
+/* ---- FP8 by row and by tile ------------------------------------------------------------------ */
+
+__device__ __forceinline__ float block_largest(float v, float *scratch)
+{
+#pragma unroll
+    for (int d = 16; d; d /= 2)
+        v = fmaxf(v, __shfl_xor_sync(~0u, v, d));
+    if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = v;
+    __syncthreads();
+    v = threadIdx.x % 32 < THREADS / 32 ? scratch[threadIdx.x % 32] : 0.0f;
+#pragma unroll
+    for (int d = THREADS / 64; d; d /= 2)
+        v = fmaxf(v, __shfl_xor_sync(~0u, v, d));
+    v = __shfl_sync(~0u, v, 0);
+    __syncthreads();
+    return v;
+}
+
+/* A block takes rows round robin.  The row is read twice, the second time from a cache. */
+template <class IN, bool WHOLE>
+__global__ void __launch_bounds__(THREADS)
+    encode_rows(uint8_t *codes, float *scales, const IN *x, uint64_t rows, uint64_t cols)
+{
+    __shared__ float scratch[THREADS / 32];
+    for (uint64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+        const IN *row = x + r * cols;
+        float v[16], top = 0.0f;
+        if (WHOLE) {
+            for (uint64_t c = threadIdx.x * 16; c < cols; c += THREADS * 16) {
+                load16<true>(v, row + c);
+                top = fmaxf(top, largest16(v));
+            }
+        } else {
+            for (uint64_t c = threadIdx.x; c < cols; c += THREADS)
+                top = fmaxf(top, fabsf(load1(row + c)));
+        }
+        top = block_largest(top, scratch);
+        const divider by(scale_fp8(top), top);
+        if (threadIdx.x == 0) scales[r] = by.d;
+        if (WHOLE) {
+            for (uint64_t c = threadIdx.x * 16; c < cols; c += THREADS * 16) {
+                load16<true>(v, row + c);
+                *(uint4 *)(codes + r * cols + c) = e4m3_16(v, by);
+            }
+        } else {
+            for (uint64_t c = threadIdx.x; c < cols; c += THREADS)
+                codes[r * cols + c] = e4m3_of(signed_quotient(by, load1(row + c)));
+        }
+    }
+}
+
+/* A block takes tiles of 128 x 128 round robin; WHOLE: cols % 16 == 0, values stay in registers. */
+template <class IN, bool WHOLE>
+__global__ void __launch_bounds__(THREADS)
+    encode_tiles(uint8_t *codes, float *scales, const IN *x, uint64_t rows, uint64_t cols)
+{
+    enum { PASSES = SIDE * SIDE / 16 / THREADS, ROWS = SIDE / PASSES };
+    __shared__ float scratch[THREADS / 32];
+    const uint64_t across = (cols + SIDE - 1) / SIDE, tiles = (rows + SIDE - 1) / SIDE * across;
+    for (uint64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
+        const uint64_t row0 = t / across * SIDE, col0 = t % across * SIDE;
+        float v[WHOLE ? PASSES : 1][16], top = 0.0f;
+        const uint64_t col = col0 + threadIdx.x % 8 * 16, row = row0 + threadIdx.x / 8;
+        if (WHOLE) {
+#pragma unroll
+            for (int i = 0; i < PASSES; i++) {
+                if (row + i * ROWS >= rows || col >= cols) continue;
+                load16<true>(v[i], x + (row + i * ROWS) * cols + col);
+                top = fmaxf(top, largest16(v[i]));
+            }
+        } else {
+            for (uint64_t i = threadIdx.x; i < SIDE * SIDE; i += THREADS)
+                if (row0 + i / SIDE < rows && col0 + i % SIDE < cols)
+                    top = fmaxf(top, fabsf(load1(x + (row0 + i / SIDE) * cols + col0 + i % SIDE)));
+        }
+        top = block_largest(top, scratch);
+        const divider by(scale_fp8(top), top);
+        if (threadIdx.x == 0) scales[t] = by.d;
+        if (WHOLE) {
+#pragma unroll
+            for (int i = 0; i < PASSES; i++) {
+                const uint64_t at = (row + i * ROWS) * cols + col;
+                if (row + i * ROWS >= rows || col >= cols) continue;
+                *(uint4 *)(codes + at) = e4m3_16(v[i], by);
+            }
+        } else {
+            for (uint64_t i = threadIdx.x; i < SIDE * SIDE; i += THREADS) {
+                const uint64_t at = (row0 + i / SIDE) * cols + col0 + i % SIDE;
+                if (row0 + i / SIDE < rows && col0 + i % SIDE < cols)
+                    codes[at] = e4m3_of(signed_quotient(by, load1(x + at)));
+            }
+        }
+    }
+}
+
+/* ---- one number a tensor --------------------------------------------------------------------- */
+
+template <class IN>
+__global__ void __launch_bounds__(THREADS) amax_all(uint32_t *out, const IN *x, uint64_t n)
+{
+    const uint64_t step = (uint64_t)gridDim.x * THREADS * 16;
+    uint32_t top = 0;
+    uint64_t i = ((uint64_t)blockIdx.x * THREADS + threadIdx.x) * 16;
+    for (; i + 16 <= n; i += step) {
+        float v[16];
+        load16<true>(v, x + i);
+#pragma unroll
+        for (int j = 0; j < 16; j++)
+            top = max(top, __float_as_uint(v[j]) & 0x7fffffffu);
+    }
+    for (; i < n; i++)
+        top = max(top, __float_as_uint(load1(x + i)) & 0x7fffffffu);
+    top = __reduce_max_sync(~0u, top);
+    if (top > 0x7f800000u) top = 0x7fc00000u;
+    if (threadIdx.x % 32 == 0) atomicMax(out, top);
+}
+
+__global__ void global_scale(float *global, const float *amax, float top)
+{
+    *global = scale_by(*amax, top);
+}
+
+/* ---- launches -------------------------------------------------------------------------------- */
+
+int processors()
+{
+    int device = 0, n = 0;
+    if (cudaGetDevice(&device) == cudaSuccess)
+        (void)cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device);
+    return n > 0 ? n : 1;
+}
+
+struct job {
+    tmb_encoding encoding;
+    uint8_t *codes;
+    void *scales;
+    uint64_t rows, cols;
+    const float *global;
+    cudaStream_t stream;
+};
+
+template <class IN, class F> void launch_groups(const job &j, const IN *x, F f)
+{
+    const uint64_t n = j.rows * j.cols / 16;
+    if (n)
+        encode_groups<<<(unsigned)((n + THREADS - 1) / THREADS), THREADS, 0, j.stream>>>(f, x, n);
+}
+
+template <class IN> void launch(const job &j, const IN *x)
+{
+    const uint64_t n = j.rows * j.cols;
+    uint8_t *bytes = (uint8_t *)j.scales;
+    float *floats = (float *)j.scales;
+    const unsigned grid = (unsigned)(processors() * 8);
+    switch (j.encoding) {
+    case TMB_ENC_NVFP4:
+        return launch_groups(j, x, nvfp4{j.codes, bytes, j.global});
+    case TMB_ENC_MXFP4:
+        return launch_groups(j, x, mxfp4{j.codes, bytes});
+    case TMB_ENC_MXFP8:
+        return launch_groups(j, x, mxfp8{j.codes, bytes});
+    case TMB_ENC_INT4_G128:
+        return launch_groups(j, x, int4_groups<8>{j.codes, floats});
+    case TMB_ENC_INT4_G32:
+        return launch_groups(j, x, int4_groups<2>{j.codes, floats});
+    case TMB_ENC_FP8_TENSOR:
+        launch_groups(j, x, fp8_tensor{j.codes, j.global});
+        if (n % 16) encode_rest<<<1, 16, 0, j.stream>>>(j.codes, x, n / 16 * 16, n, j.global);
+        return;
+    case TMB_ENC_FP8_CHANNEL:
+        if (j.cols % 16)
+            encode_rows<IN, false>
+                <<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
+        else
+            encode_rows<IN, true>
+                <<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
+        return;
+    case TMB_ENC_FP8_BLOCK:
+        if (j.cols % 16)
+            encode_tiles<IN, false>
+                <<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
+        else
+            encode_tiles<IN, true>
+                <<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
+        return;
+    default:
+        return;
+    }
+}
+
+tmb_status launched(tmb_err *err, const char *what)
+{
+    const cudaError_t error = cudaGetLastError();
+    if (error == cudaSuccess) return TMB_OK;
+    return tmb_fail(err, TMB_EUNAVAILABLE, "CUDA: %s: %s", what, cudaGetErrorString(error));
+}
+
+} // namespace
+
+extern "C" tmb_status tmb_cuda_amax(float *out, const void *x, tmb_dtype dtype, uint64_t n,
+                                    void *stream, tmb_err *err)
+{
+    const uint64_t wanted = (n + THREADS * 16 - 1) / (THREADS * 16);
+    const unsigned most = (unsigned)processors() * 8;
+    const unsigned grid = wanted < most ? (wanted ? (unsigned)wanted : 1) : most;
+    if (dtype == TMB_BF16)
+        amax_all<<<grid, THREADS, 0, (cudaStream_t)stream>>>((uint32_t *)out, (const uint16_t *)x,
+                                                             n);
+    else if (dtype == TMB_F32)
+        amax_all<<<grid, THREADS, 0, (cudaStream_t)stream>>>((uint32_t *)out, (const float *)x, n);
+    else
+        return tmb_fail(err, TMB_EINTERNAL, "GPU quantize: input is %s, not BF16 or F32",
+                        tmb_dtype_name(dtype));
+    return launched(err, "largest magnitude");
+}
+
+extern "C" tmb_status tmb_cuda_global_scale(tmb_encoding encoding, float *global, const float *amax,
+                                            void *stream, tmb_err *err)
+{
+    global_scale<<<1, 1, 0, (cudaStream_t)stream>>>(global, amax,
+                                                    encoding == TMB_ENC_NVFP4 ? 2688.0f : 448.0f);
+    return launched(err, "global scale");
+}
+
+extern "C" tmb_status tmb_cuda_encode(tmb_encoding encoding, void *codes, void *scales,
+                                      const void *x, tmb_dtype dtype, uint64_t rows, uint64_t cols,
+                                      const float *global, void *stream, tmb_err *err)
+{
+    static const unsigned multiple[TMB_ENCODINGS] = {16, 32, 32, 128, 32, 1, 1, 1};
+    if ((unsigned)encoding >= TMB_ENCODINGS || cols % multiple[encoding] ||
+        (dtype != TMB_BF16 && dtype != TMB_F32))
+        return tmb_fail(err, TMB_EINTERNAL, "GPU quantize: encoding %d, %s, %llu columns",
+                        (int)encoding, tmb_dtype_name(dtype), (unsigned long long)cols);
+    if (!rows || !cols) return TMB_OK;
+    const job j = {encoding, (uint8_t *)codes, scales, rows, cols, global, (cudaStream_t)stream};
+    if (dtype == TMB_BF16)
+        launch(j, (const uint16_t *)x);
+    else
+        launch(j, (const float *)x);
+    return launched(err, "quantize");
+}

@@ -67,6 +67,19 @@ tmb_status tmb_run_reuse(tmb_run *run, tmb_err *err)
 /* ---- what threads share ------------------------------------------------------------------------
  */
 
+/* run->watch is held. */
+static void report(tmb_run *run, const char *name)
+{
+    const tmb_watch *watch = &run->options->watch;
+    tmb_progress p = {.phase = "quantize",
+                      .current = name,
+                      .done_bytes = __atomic_load_n(&run->done_bytes, __ATOMIC_RELAXED),
+                      .total_bytes = run->work.read_bytes,
+                      .done_units = __atomic_load_n(&run->done_pieces, __ATOMIC_RELAXED),
+                      .total_units = (uint32_t)run->work.n_pieces};
+    watch->progress(watch->ctx, &p);
+}
+
 static tmb_status beat(void *ctx, uint64_t bytes, const char *name, tmb_err *err)
 {
     tmb_run *run = ctx;
@@ -77,13 +90,7 @@ static tmb_status beat(void *ctx, uint64_t bytes, const char *name, tmb_err *err
         __atomic_load_n(&run->monitor.failed, __ATOMIC_RELAXED))
         return tmb_fail(err, TMB_ESYSTEM, "stopped");
     if (watch->progress && pthread_mutex_trylock(&run->watch) == 0) {
-        tmb_progress p = {.phase = "quantize",
-                          .current = name,
-                          .done_bytes = __atomic_load_n(&run->done_bytes, __ATOMIC_RELAXED),
-                          .total_bytes = run->work.read_bytes,
-                          .done_units = __atomic_load_n(&run->done_pieces, __ATOMIC_RELAXED),
-                          .total_units = (uint32_t)run->work.n_pieces};
-        watch->progress(watch->ctx, &p);
+        report(run, name);
         pthread_mutex_unlock(&run->watch);
     }
     return TMB_OK;
@@ -280,14 +287,19 @@ static tmb_status do_item(tmb_run *run, job *j, tmb_err *err)
         break;
     }
     tmb_enter(&run->monitor);
-    bool last = false;
+    bool last = false, all = false;
     if (tmb_stage_give(&run->stage, item, amax)) {
-        __atomic_add_fetch(&run->done_pieces, 1, __ATOMIC_RELAXED);
+        all = __atomic_add_fetch(&run->done_pieces, 1, __ATOMIC_RELAXED) == run->work.n_pieces;
         /* the one that takes the last keeps it until the constants are written too */
         last = run->work.left[piece->file] == 1;
         if (!last) run->work.left[piece->file]--;
     }
     tmb_leave(&run->monitor);
+    if (all && run->options->watch.progress) { /* a piece is counted after its bytes */
+        pthread_mutex_lock(&run->watch);
+        report(run, NULL);
+        pthread_mutex_unlock(&run->watch);
+    }
     return last ? complete(run, piece->file, err) : TMB_OK;
 }
 

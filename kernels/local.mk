@@ -17,6 +17,7 @@ libtombac_a_SOURCES +=           \
 	kernels/base/ops.h       \
 	kernels/base/progress.h  \
 	kernels/base/route.h     \
+	kernels/base/stat.h      \
 	kernels/base/team.c      \
 	kernels/base/team.h      \
 	kernels/comm/comm.c      \
@@ -36,6 +37,10 @@ libtombac_a_SOURCES +=           \
 	kernels/cpu/ref.c        \
 	kernels/cpu/route.c      \
 	kernels/cpu/route.h      \
+	kernels/cpu/stat.c       \
+	kernels/cpu/stat.h       \
+	kernels/cpu/stat_body.h  \
+	kernels/cpu/stat_ref.c   \
 	kernels/cpu/tables.h     \
 	kernels/cpu/vector.h     \
 	kernels/cuda/driver.c    \
@@ -44,7 +49,7 @@ libtombac_a_SOURCES +=           \
 # One file an instruction set, compiled for it alone; cpu.c chooses at run time.
 if HAVE_AVX2
 noinst_LIBRARIES += kernels/cpu/libavx2.a
-kernels_cpu_libavx2_a_SOURCES = kernels/cpu/avx2.c
+kernels_cpu_libavx2_a_SOURCES = kernels/cpu/avx2.c kernels/cpu/stat_avx2.c
 kernels_cpu_libavx2_a_CFLAGS = $(AM_CFLAGS) $(AVX2_CFLAGS)
 libtombac_a_LIBADD += $(kernels_cpu_libavx2_a_OBJECTS)
 noinst_LIBRARIES += kernels/cpu/libnn_avx2.a
@@ -55,6 +60,7 @@ endif
 if HAVE_AVX512
 noinst_LIBRARIES += kernels/cpu/libavx512.a
 kernels_cpu_libavx512_a_SOURCES = kernels/cpu/avx512.c kernels/cpu/nn_avx512.c
+kernels_cpu_libavx512_a_SOURCES = kernels/cpu/avx512.c kernels/cpu/stat_avx512.c
 kernels_cpu_libavx512_a_CFLAGS = $(AM_CFLAGS) $(AVX512_CFLAGS)
 libtombac_a_LIBADD += $(kernels_cpu_libavx512_a_OBJECTS)
 endif

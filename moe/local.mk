@@ -53,7 +53,26 @@ libtombac_a_SOURCES +=           \
 	moe/bench/shapes.h       \
 	moe/bench/synthetic.c    \
 	moe/bench/synthetic.h    \
+	moe/calib/accum.c        \
+	moe/calib/accum.h        \
+	moe/calib/coverage.c     \
+	moe/calib/coverage.h     \
+	moe/calib/digits.c       \
+	moe/calib/file.h         \
+	moe/calib/file_internal.h \
+	moe/calib/file_open.c    \
+	moe/calib/file_read.c    \
+	moe/calib/file_write.c   \
+	moe/calib/merge.c        \
+	moe/calib/reduce.c       \
+	moe/calib/scales.c       \
+	moe/calib/scales.h       \
+	moe/calib/sites.c        \
+	moe/calib/stats.c        \
 	moe/calib/stats.h        \
+	moe/calib/stats_internal.h \
+	moe/calib/tap.c          \
+	moe/calib/tap.h          \
 	moe/format/format.h      \
 	moe/format/formats.c     \
 	moe/format/formats.h     \
@@ -112,6 +131,10 @@ libtombac_a_SOURCES +=           \
 	moe/io/scan.h            \
 	moe/io/staged.c          \
 	moe/io/staged.h          \
+	moe/io/store.c           \
+	moe/io/store.h           \
+	moe/io/store_table.c     \
+	moe/io/store_table.h     \
 	moe/layout/ct.h          \
 	moe/layout/ct_config.c   \
 	moe/layout/ct_targets.c  \

@@ -30,6 +30,7 @@ check_PROGRAMS +=           \
 	tests/test_resume         \
 	tests/test_shipped        \
 	tests/test_verify         \
+	tests/test_stats          \
 	tests/test_stored         \
 	tests/test_terminal       \
 	tests/test_tokenizer      \
@@ -50,6 +51,8 @@ EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/forward tests/data
 EXTRA_DIST += tests/malformed/recipes
 EXTRA_DIST += tests/comm_cases.h
 EXTRA_DIST += tests/tokens.h tests/data/tokenizers tests/malformed/tokenizers
+EXTRA_DIST += tests/tokens.h tests/data/tokenizers
+EXTRA_DIST += tests/comm_cases.h tests/stats_feed.h
 EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/whole
 
 # Programs that measure, or make what is measured; not run by make check.

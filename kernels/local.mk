@@ -59,8 +59,7 @@ libtombac_a_LIBADD += $(kernels_cpu_libnn_avx2_a_OBJECTS)
 endif
 if HAVE_AVX512
 noinst_LIBRARIES += kernels/cpu/libavx512.a
-kernels_cpu_libavx512_a_SOURCES = kernels/cpu/avx512.c kernels/cpu/nn_avx512.c
-kernels_cpu_libavx512_a_SOURCES = kernels/cpu/avx512.c kernels/cpu/stat_avx512.c
+kernels_cpu_libavx512_a_SOURCES = kernels/cpu/avx512.c kernels/cpu/nn_avx512.c kernels/cpu/stat_avx512.c
 kernels_cpu_libavx512_a_CFLAGS = $(AM_CFLAGS) $(AVX512_CFLAGS)
 libtombac_a_LIBADD += $(kernels_cpu_libavx512_a_OBJECTS)
 endif

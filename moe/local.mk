@@ -55,6 +55,8 @@ libtombac_a_SOURCES +=           \
 	moe/bench/synthetic.h    \
 	moe/calib/accum.c        \
 	moe/calib/accum.h        \
+	moe/calib/compare.c      \
+	moe/calib/compare.h      \
 	moe/calib/coverage.c     \
 	moe/calib/coverage.h     \
 	moe/calib/digits.c       \

@@ -61,7 +61,7 @@ struct tmb_command {
     const tmb_command *const *parts;
 };
 
-enum { TMB_OPERANDS = 8 };
+enum { TMB_OPERANDS = 64 };
 
 /* Parse argv[1..] into options, which starts with a tmb_common and is zeroed by the caller, and
  * operands [TMB_OPERANDS], borrowed from argv.  --help prints and sets options.help: the caller

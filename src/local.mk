@@ -14,6 +14,7 @@ front_door =                     \
 	src/cmd_plan.c           \
 	src/cmd_quantize.c       \
 	src/cmd_tokenize.c       \
+	src/cmd_stats.c          \
 	src/cmd_verify.c         \
 	src/commands.c           \
 	src/commands.h           \
@@ -31,6 +32,9 @@ front_door =                     \
 	src/progress.h           \
 	src/recipe_dirs.c        \
 	src/recipe_dirs.h        \
+	src/stats.h              \
+	src/stats_diff.c         \
+	src/stats_show.c         \
 	src/stop.c               \
 	src/stop.h               \
 	src/table.c              \

@@ -2,7 +2,8 @@
  *
  * What a token's rows hold depends on its sequence and place alone, as in a real forward pass. Rows
  * have an outlier channel, an octave or two of spread from token to token, exact zeros, and a few
- * that are a million times smaller, so that several classes and planes are met. */
+ * that are a million times smaller, so that several classes and planes are met.  Sequences from
+ * 100 on are data of another kind: eight times as large, and other experts. */
 #ifndef TESTS_STATS_FEED_H
 #define TESTS_STATS_FEED_H
 
@@ -51,6 +52,7 @@ static inline void feed_row(float *row, uint64_t in, uint32_t sequence, uint32_t
     uint64_t state = ((uint64_t)sequence << 40) ^ ((uint64_t)token << 20) ^ place;
     int shift = (int)(feed_random(&state) % 5);
     if (feed_random(&state) % 13 == 0) shift = -20;
+    if (sequence >= 100) shift += 3;
     for (uint64_t i = 0; i < in; i++) {
         uint64_t r = feed_random(&state);
         double v = ((double)(r >> 11) * 0x1p-53 - 0.5) * (i == 5 ? 40 : 1);
@@ -74,7 +76,9 @@ static inline void feed_route(uint32_t sequence, uint32_t token, int32_t layer, 
     uint64_t state = ((uint64_t)sequence << 32) ^ (token << 8) ^ (uint32_t)layer ^ 0x5555;
     bool taken[FEED_EXPERTS] = {false};
     for (int e = 0; e < FEED_EXPERTS; e++)
-        logits[e] = (float)((int)(feed_random(&state) % 64) - 32 - (e == 3 ? 60 : 0)) / 8;
+        logits[e] = (float)((int)(feed_random(&state) % 64) - 32 - (e == 3 ? 60 : 0) +
+                            (sequence >= 100 ? 3 * e : 0)) /
+                    8;
     if (sequence == 4 && token == 1) logits[3] = 9;
     for (int k = 0; k < FEED_TOP_K; k++) {
         int best = -1;

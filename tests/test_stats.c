@@ -1,7 +1,8 @@
 /* test_stats.c - statistics are those of the set of tokens: whatever the ranks, threads, batches,
  * order, restarts and merges, the file's digest is the same.
  *
- * `test_stats mpi FILE` is a rank of mpi.test, which compares digests. */
+ * `test_stats mpi FILE` is a rank of mpi.test, which compares digests; `test_stats make FOLDER`
+ * writes the files that stats.test looks at. */
 #include "config.h"
 #include "tests/stats_feed.h"
 #include "tests/tap.h"
@@ -344,6 +345,24 @@ static int mpi_main(world *w, const char *path)
     return (int)status;
 }
 
+static int make_files(world *w, const char *dir)
+{
+    char digest[TMB_SHA256_HEX];
+    world v = *w;
+    v.plan.dir = dir;
+    bool fine = run(&v, 1, "whole", digest) && run(&v, 2, "again", digest);
+    v.plan.end = 9;
+    fine = fine && run(&v, 1, "a", digest);
+    v.plan.first = 9;
+    v.plan.end = SEQUENCES;
+    fine = fine && run(&v, 1, "b", digest);
+    v.plan.first = 100;
+    v.plan.end = 130;
+    fine = fine && run(&v, 1, "other", digest);
+    v.plan.moments = false;
+    return fine && run(&v, 1, "squares", digest) ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     char dir[] = "/tmp/test_stats-XXXXXX", whole[TMB_SHA256_HEX], command[128];
@@ -368,6 +387,8 @@ int main(int argc, char **argv)
     int rc = 0;
     if (argc == 3 && !strcmp(argv[1], "mpi"))
         rc = mpi_main(&w, argv[2]);
+    else if (argc == 3 && !strcmp(argv[1], "make"))
+        rc = make_files(&w, argv[2]);
     else if (argc == 2) { /* what mpi.test compares with */
         if (run(&w, 4, "threads", whole)) puts(whole);
     } else {

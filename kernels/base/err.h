@@ -12,6 +12,7 @@ extern "C" {
 
 typedef enum tmb_status {
     TMB_OK = 0,
+    TMB_EDIFFER = 1,       /* what was compared is not the same; no error, and no message */
     TMB_EUSAGE = 64,       /* wrong option, or a recipe that says something impossible */
     TMB_EDATA = 65,        /* a file does not hold what it must */
     TMB_ENOINPUT = 66,     /* a file that should be read is not there */

@@ -176,7 +176,7 @@ static const tmb_arg args[] = {{0}};
 const tmb_command tmb_stats_diff = {
     .name = "stats diff",
     .synopsis = "A B",
-    .about = "Whether the data of B looks like that of A to the model; manifests do not count",
+    .about = "Whether the data of B looks to the model like that of A",
     .help = "Exit status 0 when the content is the same, 1 when it differs.\n"
             "  tombac stats diff calibration.h5 production.h5\n",
     .operand = "statistics file",

@@ -178,6 +178,22 @@ static hid_t lay_out(const tmb_store_shape *shape, uint64_t bytes)
     return make;
 }
 
+/* The groups on the way to name.  Not left to HDF5, which would give them the time of day. */
+static bool make_groups(const tmb_store *s, const char *name)
+{
+    char prefix[TMB_STORE_NAME];
+    hid_t make = H5Pcreate(H5P_GROUP_CREATE);
+    bool fine = H5Pset_obj_track_times(make, 0) >= 0;
+    for (const char *p = name; fine && (p = strchr(p, '/')); p++) {
+        snprintf(prefix, sizeof prefix, "%.*s", (int)(p - name), name);
+        if (H5Lexists(s->file, prefix, H5P_DEFAULT) > 0) continue;
+        hid_t group = H5Gcreate2(s->file, prefix, H5P_DEFAULT, make, H5P_DEFAULT);
+        fine = group >= 0 && H5Gclose(group) >= 0;
+    }
+    H5Pclose(make);
+    return fine;
+}
+
 static tmb_status begin_width(tmb_store *s, const char *name, const tmb_store_shape *shape,
                               tmb_err *err)
 {
@@ -189,10 +205,10 @@ static tmb_status begin_width(tmb_store *s, const char *name, const tmb_store_sh
         dims[d] = shape->dims[d];
     hid_t type = h5_type(shape->type, shape->width);
     hid_t space = H5Screate_simple(shape->rank, dims, NULL);
-    hid_t make = lay_out(shape, bytes), links = H5Pcreate(H5P_LINK_CREATE);
-    H5Pset_create_intermediate_group(links, 1);
-    s->dataset = H5Dcreate2(s->file, name, type, space, links, make, H5P_DEFAULT);
-    H5Pclose(links);
+    hid_t make = lay_out(shape, bytes);
+    s->dataset = make_groups(s, name)
+                     ? H5Dcreate2(s->file, name, type, space, H5P_DEFAULT, make, H5P_DEFAULT)
+                     : H5I_INVALID_HID;
     H5Pclose(make);
     H5Sclose(space);
     H5Tclose(type);

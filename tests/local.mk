@@ -5,8 +5,10 @@ check_PROGRAMS +=           \
 	tests/test_attend         \
 	tests/test_bad_recipes    \
 	tests/test_bad_tokenizers \
+	tests/test_bad_stats      \
 	tests/test_base           \
 	tests/test_comm           \
+	tests/test_coverage       \
 	tests/test_crash          \
 	tests/test_faults         \
 	tests/test_data           \
@@ -30,7 +32,9 @@ check_PROGRAMS +=           \
 	tests/test_resume         \
 	tests/test_shipped        \
 	tests/test_verify         \
+	tests/test_stat_ops       \
 	tests/test_stats          \
+	tests/test_store          \
 	tests/test_stored         \
 	tests/test_terminal       \
 	tests/test_tokenizer      \
@@ -108,6 +112,7 @@ long_tests = tests/test_crash tests/test_faults
 # Kernels of a GPU and their references; what needs one says that it was skipped.
 check_PROGRAMS += tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_route
 EXTRA_DIST += tests/random.h
+tests_test_store_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS)
 
 LDADD = $(fuzz_main) $(tombac_libs)
 

@@ -197,6 +197,7 @@ libtombac_a_SOURCES +=           \
 	moe/quantize/quantize.h  \
 	moe/quantize/run_internal.h \
 	moe/quantize/run_others.c \
+	moe/quantize/run_parts.c \
 	moe/quantize/run_shards.c \
 	moe/quantize/shard_writer.c \
 	moe/quantize/shard_writer.h \

@@ -99,7 +99,9 @@ static tmb_status print_summary(const tmb_plan *plan, const tmb_quantize_result 
            plan->n_others, tmb_human_bytes(written, plan->disk_bytes),
            plan->bytes_out ? (double)plan->bytes_in / (double)plan->bytes_out : 0,
            tmb_human_bytes(in, plan->bytes_in), tmb_human_seconds(time, r->seconds));
-    if (r->resumed) printf("; resumed, %u shards were done before", r->shards_reused);
+    if (r->resumed)
+        printf("; resumed, %u shards and %s of others were done before", r->shards_reused,
+               tmb_human_bytes(written, r->bytes_kept));
     fputs("\n\n", stdout);
     tmb_table t;
     print_errors(plan, r, &t);
@@ -125,6 +127,7 @@ static tmb_status json_summary(const tmb_plan *plan, const tmb_quantize_result *
     tmb_emit_num(&e, e.root, "seconds", r->seconds);
     tmb_emit_bool(&e, e.root, "resumed", r->resumed);
     tmb_emit_int(&e, e.root, "shards_reused", r->shards_reused);
+    tmb_emit_int(&e, e.root, "bytes_kept", r->bytes_kept);
     tmb_json *array = tmb_emit_array(&e, e.root, "groups");
     for (uint32_t i = 0; i < r->n_groups; i++) {
         const tmb_group_error *g = &r->groups[i];

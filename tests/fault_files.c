@@ -129,6 +129,7 @@ WRAP(ssize_t, pwrite, int fd, const void *data, size_t n, off_t offset)
     BEFORE_CHANGE(FAULT_WRITE, fd, NULL, -1);
     if ((v == FAULT_HALF || v == FAULT_KILL_HALF) && n > 1) n /= 2;
     size_t fits = fault_take_room(fd, n, (uint64_t)offset);
+    fault_slow();
     if (n && !fits) {
         errno = ENOSPC;
         return -1;

@@ -26,6 +26,7 @@ static struct {
     char struck[4096]; /* path */
     bool has_disk, hidden;
     uint64_t room;
+    useconds_t slow;
     pthread_mutex_t disk;
 } layer = {.kind = FAULT_COUNT, .disk = PTHREAD_MUTEX_INITIALIZER};
 
@@ -106,6 +107,11 @@ uint64_t fault_room(uint64_t real)
     return layer.has_disk && !layer.hidden ? layer.room : real;
 }
 
+void fault_slow(void)
+{
+    if (layer.slow) usleep(layer.slow);
+}
+
 int fault_errno(void)
 {
     return layer.error;
@@ -121,8 +127,10 @@ __attribute__((constructor)) static void layer_open(void)
     fault_memory_open();
     layer.calls[FAULT_MEMORY] = 0;
     const char *fault = getenv("TOMBAC_FAULT"), *disk = getenv("TOMBAC_DISK");
+    const char *slow = getenv("TOMBAC_SLOW");
     char kind[16];
     unsigned long long room;
+    if (slow) layer.slow = (useconds_t)atoi(slow);
     if (fault && sscanf(fault, "%15s %llu %d %15s", kind, &layer.at, &layer.error, layer.how) == 4)
         for (int k = 0; k < FAULT_COUNT; k++)
             if (strcmp(kind, words[k]) == 0) layer.kind = k;

@@ -4,6 +4,7 @@
  * through tests/fault_layer.c (ld --wrap).  Told by environment variables, the layer
  *   TOMBAC_FAULT="KIND N ERRNO HOW"   strikes at the Nth call of a kind (1 is the first);
  *   TOMBAC_DISK="BYTES [hidden]"      is a disk with so much room; hidden: statvfs does not know;
+ *   TOMBAC_SLOW=MICROSECONDS          is a disk that takes so long for every write;
  *   TOMBAC_COUNTS=FILE                writes "KIND CALLS" lines, and the path of what it struck;
  *   TOMBAC_TRACE=FILE                 records what happened to files (tests/fault_trace.h).
  * The product knows nothing of it. */
@@ -65,6 +66,7 @@ fault_verdict fault_strike(fault_kind kind, int fd, const char *name);
 /* The same for a call that changes something: it is of kind "change" too. */
 fault_verdict fault_strike_change(fault_kind kind, int fd, const char *name);
 int fault_errno(void);
+void fault_slow(void);
 /* fault_memory.c: give the libraries our malloc, and let them make what they make once. */
 void fault_memory_open(void);
 void fault_die(void);

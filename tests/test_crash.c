@@ -11,7 +11,7 @@
 
 static folder want;
 static const char *out_path;
-static const char *one_thread[16], *two_threads[16];
+static const char *one_thread[16], *two_threads[16], *one_thread_told[16];
 static double seconds; /* of a run in two threads */
 static unsigned long long changes;
 
@@ -106,6 +106,79 @@ static void test_moments(int signal_number, int times, const char *name)
 
 /* ---- no room ------------------------------------------------------------------------------------
  */
+
+/* A name outside of the output. */
+static const char *next_name(void)
+{
+    static int n;
+    char name[32];
+    snprintf(name, sizeof name, "second-%d", n++);
+    return in_root(name);
+}
+
+/* Change every temporary file; returns how many. */
+static int spoil(int how)
+{
+    int n = 0;
+    DIR *dir = opendir(out_path);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (strncmp(e->d_name, ".tmp-", 5) != 0) continue;
+        int fd = openat(dirfd(dir), e->d_name, O_RDWR);
+        uint8_t byte = 0;
+        if (fd < 0) continue;
+        if (how == 0)
+            n += pread(fd, &byte, 1, 70000) == 1 && (byte ^= 4, pwrite(fd, &byte, 1, 70000) == 1);
+        else if (how == 1)
+            n += ftruncate(fd, 70000) == 0;
+        else
+            n += linkat(dirfd(dir), e->d_name, AT_FDCWD, next_name(), 0) == 0;
+        close(fd);
+    }
+    if (dir) closedir(dir);
+    return n;
+}
+
+/* A run that ends before its last shard has a name goes on in the middle of it. */
+static void test_middle(void)
+{
+    int kept = 0, bad = 0;
+    setenv("TOMBAC_SLOW", "1000", 1);
+    for (int i = 0; i < 6; i++) {
+        char text[4096];
+        outcome o;
+        folder now;
+        folder_remove(out_path);
+        faulty_run(i % 2 ? two_threads : one_thread,
+                   i < 3 ? "rename 2 5 once" : "rename 3 0 kill-before", NULL, &o);
+        folder_read(out_path, &now);
+        bad += tell("in the middle", (unsigned long long)i,
+                    now.n >= 0 ? unfinished_fault(&now, &want) : NULL);
+        faulty_run(one_thread_told, NULL, NULL, &o);
+        folder_read(out_path, &now);
+        if (o.rc || !folder_same(&now, &want)) bad += tell("in the middle", 0, o.text);
+        read_text(in_root("stdout"), text, sizeof text);
+        const char *others = strstr(text, "shards and ");
+        kept += others && strncmp(others, "shards and 0 ", 13) != 0;
+    }
+    ok(!bad && kept > 2, "6 runs that ended in the middle of a shard, %d went on there", kept);
+    bad = 0;
+    for (int how = 0; how < 3; how++) {
+        outcome o;
+        folder now;
+        int changed = 0;
+        for (int i = 0; i < 20 && !changed; i++) {
+            folder_remove(out_path);
+            faulty_run(i % 2 ? two_threads : one_thread, "rename 2 5 once", NULL, &o);
+            changed = spoil(how);
+        }
+        faulty_run(two_threads, NULL, NULL, &o);
+        folder_read(out_path, &now);
+        if (!changed || o.rc || !folder_same(&now, &want))
+            bad += tell("the beginning of a shard was changed", (unsigned long long)how, o.text);
+    }
+    unsetenv("TOMBAC_SLOW");
+    ok(!bad, "a beginning with other bytes, another size or a second name is not believed");
+}
 
 static void test_disk(bool hidden)
 {
@@ -245,7 +318,7 @@ static void command(const char **argv, const char *threads)
                                  "-o",
                                  out_path,
                                  "--shard-size",
-                                 "150K",
+                                 "300K",
                                  "--threads",
                                  threads,
                                  "-q",
@@ -262,6 +335,9 @@ int main(void)
     write_file(root, "recipe.ini", "[recipe]\nversion = 1\n[rules]\n*experts* = nvfp4\n* = fp8\n");
     command(one_thread, "1");
     command(two_threads, "2");
+    memcpy(one_thread_told, one_thread, sizeof one_thread);
+    for (int i = 0; one_thread_told[i]; i++)
+        if (!strcmp(one_thread_told[i], "-q")) one_thread_told[i] = NULL;
     outcome o;
     struct timespec a, b;
     faulty_run(one_thread, NULL, NULL, &o);
@@ -284,10 +360,13 @@ int main(void)
         folder_remove(out_path);
         faulty_run(two_threads, NULL, NULL, &o);
         test_disk(true);
+        test_middle();
         test_boundaries();
         test_moments(SIGKILL, long_run() ? 200 : 12, "kill -9");
         test_moments(SIGINT, long_run() ? 50 : 6, "Ctrl-C");
+        setenv("TOMBAC_SLOW", "300", 1); /* so that there is something to lose */
         test_power(long_run() ? 1000 : 50);
+        unsetenv("TOMBAC_SLOW");
         test_lies();
     }
     remove_tree(root);

@@ -86,6 +86,17 @@ tmb_status tmb_sha256_end(tmb_sha256_stream *s, char out[TMB_SHA256_HEX], tmb_er
     return finish((EVP_MD_CTX *)s, out, err);
 }
 
+tmb_status tmb_sha256_peek(const tmb_sha256_stream *s, char out[TMB_SHA256_HEX], tmb_err *err)
+{
+    EVP_MD_CTX *copy = EVP_MD_CTX_new();
+    tmb_status status = TMB_OK;
+    if (!copy || EVP_MD_CTX_copy_ex(copy, (const EVP_MD_CTX *)s) != 1)
+        status = tmb_fail_memory(err, 256, "a checksum");
+    if (!status) status = finish(copy, out, err);
+    EVP_MD_CTX_free(copy);
+    return status;
+}
+
 void tmb_sha256_close(tmb_sha256_stream *s)
 {
     EVP_MD_CTX_free((EVP_MD_CTX *)s);

@@ -55,6 +55,9 @@ tmb_status tmb_sha256_open(tmb_sha256_stream **out, tmb_err *err) TMB_CHECKED;
 tmb_status tmb_sha256_add(tmb_sha256_stream *s, const void *data, size_t n,
                           tmb_err *err) TMB_CHECKED;
 tmb_status tmb_sha256_end(tmb_sha256_stream *s, char out[TMB_SHA256_HEX], tmb_err *err) TMB_CHECKED;
+/* Of what was added so far; more may be added after it. */
+tmb_status tmb_sha256_peek(const tmb_sha256_stream *s, char out[TMB_SHA256_HEX],
+                           tmb_err *err) TMB_CHECKED;
 void tmb_sha256_close(tmb_sha256_stream *s); /* NULL is fine */
 /* Of the whole open file, read with pread from 0. */
 tmb_status tmb_sha256_file(int fd, const char *path, char out[TMB_SHA256_HEX],

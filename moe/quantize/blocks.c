@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define CUT_BYTES (UINT64_C(1) << 30)
+
 enum { DIRTY_BLOCKS = 4 }; /* through the cache: blocks that may be on their way to the disk */
 
 tmb_status tmb_blocks_open(tmb_blocks *pool, tmb_monitor *monitor, size_t block_bytes, size_t n,
@@ -42,19 +44,40 @@ static uint32_t size_of(const tmb_blocks_file *f, uint32_t i)
     return left < f->pool->bytes ? (uint32_t)left : (uint32_t)f->pool->bytes;
 }
 
+/* A quarter of a file, or CUT_BYTES of a large one: what a crash may cost.  A cut costs one flush
+ * of what has to be flushed anyway. */
+static uint32_t stride_of(const tmb_blocks_file *f)
+{
+    uint32_t most = (uint32_t)(CUT_BYTES / f->pool->bytes), quarter = (f->n + 3) / 4;
+    if (f->n < 4) return f->n;
+    return quarter < most ? quarter : most;
+}
+
+static void take_kept(tmb_blocks_file *f, tmb_blocks_kept *kept)
+{
+    f->kept = kept->bytes;
+    f->sha256 = kept->sha256;
+    kept->sha256 = NULL;
+    f->n_written = f->next_hash = f->in_a_row = f->cut = (uint32_t)(kept->bytes / f->pool->bytes);
+    for (uint32_t i = 0; i < f->n_written; i++)
+        f->blocks[i] = (tmb_block){.filled = size_of(f, i), .written = true};
+}
+
 tmb_status tmb_blocks_join(tmb_blocks_file *f, tmb_blocks *pool, int fd, uint64_t bytes,
-                           const char *path, tmb_err *err)
+                           const char *path, tmb_blocks_kept *kept, tmb_err *err)
 {
     uint64_t n = (bytes + pool->bytes - 1) / pool->bytes;
     *f = (tmb_blocks_file){.pool = pool, .fd = fd, .direct = -1, .path = path, .bytes = bytes};
     f->n = (uint32_t)n;
     f->blocks = n < UINT32_MAX ? calloc(n + 1, sizeof *f->blocks) : NULL;
     if (!f->blocks) return tmb_fail_memory(err, n * sizeof *f->blocks, "a shard's blocks");
-    tmb_status status = tmb_sha256_open(&f->sha256, err);
-    if (status) {
+    f->stride = stride_of(f);
+    if (kept->sha256) {
+        take_kept(f, kept);
+    } else if (tmb_sha256_open(&f->sha256, err)) {
         free(f->blocks);
         f->blocks = NULL;
-        return status;
+        return TMB_ESYSTEM;
     }
     if (!pool->cached) f->direct = tmb_direct_open(fd, true);
     tmb_enter(pool->monitor);
@@ -84,7 +107,41 @@ void tmb_blocks_leave(tmb_blocks_file *f)
 
 bool tmb_blocks_done(const tmb_blocks_file *f)
 {
-    return f->n_written == f->n && f->next_hash == f->n && !f->hashing;
+    return f->n_written == f->n && f->next_hash == f->n && !f->hashing && !f->cutting;
+}
+
+/* ---- cuts -------------------------------------------------------------------------------------
+ */
+
+/* Inside, when a block was hashed and nobody has begun the next: is it time for a cut? */
+static tmb_status look_for_cut(tmb_blocks_file *f, tmb_err *err)
+{
+    if (f->next_hash == f->n || f->next_hash - f->cut < f->stride || f->cut_due || f->cutting)
+        return TMB_OK;
+    f->cut = f->next_hash;
+    f->cut_due = true;
+    return tmb_sha256_peek(f->sha256, f->cut_sha256, err);
+}
+
+tmb_blocks_file *tmb_blocks_take_cut(tmb_blocks *pool)
+{
+    for (tmb_blocks_file *f = pool->files; f; f = f->next) {
+        if (!f->cut_due || f->cutting || tmb_blocks_done(f)) continue;
+        /* the checksum may be ahead of the disk */
+        while (f->in_a_row < f->cut && f->blocks[f->in_a_row].written)
+            f->in_a_row++;
+        if (f->in_a_row < f->cut) continue;
+        f->cut_due = false;
+        f->cutting = true;
+        return f;
+    }
+    return NULL;
+}
+
+void tmb_blocks_was_cut(tmb_blocks_file *f)
+{
+    f->cutting = false;
+    tmb_changed(f->pool->monitor);
 }
 
 /* ---- jobs -------------------------------------------------------------------------------------
@@ -174,6 +231,7 @@ tmb_status tmb_blocks_do(tmb_blocks *pool, const tmb_blocks_job *job, tmb_err *e
     if (job->hash) {
         f->hashing = false;
         f->next_hash += !status;
+        if (!status) status = look_for_cut(f, err);
     } else if (!status) {
         b->written = true;
         f->n_written++;
@@ -265,6 +323,12 @@ tmb_status tmb_blocks_put(tmb_blocks_file *f, const void *data, size_t n, uint64
     const uint8_t *from = data;
     if (offset > f->bytes || n > f->bytes - offset)
         return tmb_fail(err, TMB_EINTERNAL, "%s: a write past the end", f->path);
+    if (offset < f->kept) { /* it is there already */
+        size_t there = f->kept - offset < n ? (size_t)(f->kept - offset) : n;
+        from += there;
+        n -= there;
+        offset += there;
+    }
     while (n > 0) {
         uint32_t index = (uint32_t)(offset / f->pool->bytes);
         size_t room = f->pool->bytes - (size_t)(offset % f->pool->bytes);

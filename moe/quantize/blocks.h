@@ -39,6 +39,15 @@ typedef struct tmb_blocks_file {
     tmb_block *blocks; /* [n] */
     tmb_sha256_stream *sha256;
     struct tmb_blocks_file *next;
+    /* A cut: so many blocks from the beginning are written and hashed, and the file may be gone on
+     * with behind them once they are flushed. */
+    uint64_t kept;     /* bytes at the beginning that an earlier run wrote */
+    uint32_t stride;   /* blocks from one cut to the next */
+    uint32_t cut;      /* blocks before the last one */
+    bool cut_due;      /* nobody has taken it yet */
+    bool cutting;      /* somebody makes it last */
+    uint32_t in_a_row; /* blocks from the first on that are written */
+    char cut_sha256[TMB_SHA256_HEX];
 } tmb_blocks_file;
 
 struct tmb_blocks {
@@ -51,7 +60,7 @@ struct tmb_blocks {
     struct {
         tmb_blocks_file *file;
         uint32_t index;
-    } *full;                /* [n] */
+    } * full;               /* [n] */
     unsigned busy;          /* jobs that threads are at */
     tmb_blocks_file *files; /* open ones */
 };
@@ -67,9 +76,17 @@ tmb_status tmb_blocks_open(tmb_blocks *pool, tmb_monitor *monitor, size_t block_
                            bool cached, tmb_err *err) TMB_CHECKED;
 void tmb_blocks_close(tmb_blocks *pool);
 
-/* fd, path: the caller's, until tmb_blocks_leave(). */
+/* What an earlier run left of a file: whole blocks at the beginning, and their checksum. */
+typedef struct tmb_blocks_kept {
+    int fd;         /* -1: nothing */
+    uint64_t bytes; /* a multiple of the pool's */
+    tmb_sha256_stream *sha256;
+} tmb_blocks_kept;
+
+/* fd, path: the caller's, until tmb_blocks_leave().  kept->sha256, unless NULL, becomes the file's
+ * and is NULL then; puts into what was kept are ignored. */
 tmb_status tmb_blocks_join(tmb_blocks_file *f, tmb_blocks *pool, int fd, uint64_t bytes,
-                           const char *path, tmb_err *err) TMB_CHECKED;
+                           const char *path, tmb_blocks_kept *kept, tmb_err *err) TMB_CHECKED;
 void tmb_blocks_leave(tmb_blocks_file *f);
 
 /* data [n] belongs at offset of the file.  Not inside the monitor; from several threads, each byte
@@ -82,6 +99,10 @@ bool tmb_blocks_take_write(tmb_blocks *pool, tmb_blocks_job *job);
 bool tmb_blocks_take_hash(tmb_blocks *pool, tmb_blocks_job *job);
 /* Outside: do it. */
 tmb_status tmb_blocks_do(tmb_blocks *pool, const tmb_blocks_job *job, tmb_err *err) TMB_CHECKED;
+/* Inside: a file with a new cut, which stays as it is, and is not done, until tmb_blocks_was_cut().
+ */
+tmb_blocks_file *tmb_blocks_take_cut(tmb_blocks *pool);
+void tmb_blocks_was_cut(tmb_blocks_file *f);
 /* Inside: whether everything is on its way to the disk and in the checksum. */
 bool tmb_blocks_done(const tmb_blocks_file *f);
 

@@ -23,7 +23,7 @@ struct tmb_worker {
     const tmb_ops *ops;
     tmb_pulse pulse;
     tmb_reader *reader;
-    float *x, *y, *work; /* some rows of a tile, and decoded again; scratch of the format */
+    float *x, *y, *work;     /* some rows of a tile, and decoded again; scratch of the format */
     uint8_t *codes, *scales; /* of TMB_TILE_ROWS */
     tmb_slab slab[2];        /* of codes, of scales */
     float *amax;             /* [units of the largest bundle] */
@@ -44,8 +44,8 @@ static const tmb_format *format_of(const tmb_plan *plan, uint32_t unit)
 static size_t rows_at_once(const tmb_unit *unit, const tmb_format *format)
 {
     tmb_part_dims dims;
-    bool tall = format && tmb_part_dims_of(unit, format, TMB_PART_SCALE, &dims) &&
-                dims.rows != unit->out;
+    bool tall =
+        format && tmb_part_dims_of(unit, format, TMB_PART_SCALE, &dims) && dims.rows != unit->out;
     if (tall || unit->stored.transposed || unit->in * TMB_TILE_ROWS <= TILE_FLOATS)
         return TMB_TILE_ROWS;
     return unit->in < TILE_FLOATS ? TILE_FLOATS / (size_t)unit->in : 1;
@@ -65,8 +65,7 @@ static void need_slabs(const tmb_plan *plan, uint32_t u, tmb_need *need)
     for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
         const tmb_slot *slot = &plan->slots[s];
         tmb_part_dims dims;
-        if (!slot->slab_elements ||
-            !tmb_part_dims_of(unit, format_of(plan, u), slot->part, &dims))
+        if (!slot->slab_elements || !tmb_part_dims_of(unit, format_of(plan, u), slot->part, &dims))
             continue;
         raise(&need->slab[slot->part == TMB_PART_SCALE], slot->slab_elements * dims.element_bytes);
     }
@@ -423,8 +422,7 @@ tmb_status tmb_worker_copy(tmb_worker *k, const tmb_staged *staged, const tmb_ou
                            uint64_t begin, uint64_t bytes, tmb_shard_writer *w, tmb_err *err)
 {
     const tmb_checkpoint *ckpt = k->plan->job.model->ckpt;
-    const uint8_t *from =
-        tmb_staged_find(staged, ckpt, &ckpt->tensors[out->source], begin, bytes);
+    const uint8_t *from = tmb_staged_find(staged, ckpt, &ckpt->tensors[out->source], begin, bytes);
     if (!from) return tmb_fail(err, TMB_EINTERNAL, "%s: was not read", out->name);
     TRY(tmb_shard_write(w, from, bytes, out->begin + begin, err));
     return k->pulse.beat(k->pulse.ctx, bytes, out->name, err);

@@ -3,6 +3,7 @@
 
 #include "moe/io/calls.h"
 #include "moe/quantize/text.h"
+#include "moe/quantize/work.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -14,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char magic[] = "tombac journal 1 ";
+static const char family[] = "tombac journal ";
+static const char magic[] = "tombac journal 2 ";
 
 bool tmb_plain_name(const char *name)
 {
@@ -70,6 +72,7 @@ const char *tmb_journal_difference(const char *a, const char *b)
         {" recipe=", "the recipe"},
         {" source=", "the source"},
     };
+    if (strncmp(a, b, sizeof magic - 1) != 0) return keys[0][1]; /* another kind of journal */
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const char *x = strstr(a, keys[i][0]), *y = strstr(b, keys[i][0]);
         size_t n = strlen(keys[i][0]);
@@ -148,6 +151,24 @@ tmb_status tmb_journal_add_shard(tmb_journal *j, const tmb_plan *plan, uint32_t 
     return status;
 }
 
+tmb_status tmb_journal_add_part(tmb_journal *j, uint32_t file, uint64_t bytes, const char *sha256,
+                                const uint32_t *units, uint32_t n, const tmb_sums *sums,
+                                tmb_err *err)
+{
+    tmb_text t = {0};
+    char *text = NULL;
+    tmb_text_printf(&t, "part %u %llu %s", file, (unsigned long long)bytes, sha256);
+    for (uint32_t i = 0; i < n; i++) {
+        const tmb_sums *s = &sums[units[i]];
+        tmb_text_printf(&t, " %u %a %a %a %a %a", units[i], s->signal, s->noise, s->dot, s->power,
+                        s->max_error);
+    }
+    TRY(tmb_text_take(&t, &text, NULL, "the journal", err));
+    tmb_status status = tmb_journal_add(j, text, err);
+    free(text);
+    return status;
+}
+
 /* ---- reading ----------------------------------------------------------------------------------
  */
 
@@ -182,6 +203,13 @@ static bool take_sha256(const char **s, char out[TMB_SHA256_HEX])
     return true;
 }
 
+static bool take_sums(const char **s, tmb_sums *sums)
+{
+    return take_double(s, &sums->signal) && take_double(s, &sums->noise) &&
+           take_double(s, &sums->dot) && take_double(s, &sums->power) &&
+           take_double(s, &sums->max_error);
+}
+
 /* " I BYTES SHA ROWS…"; false: not a record that this plan could have written. */
 static bool read_shard(tmb_journal *j, const tmb_plan *plan, const char *s)
 {
@@ -198,9 +226,7 @@ static bool read_shard(tmb_journal *j, const tmb_plan *plan, const char *s)
         tmb_row_sums r = {0};
         if (!take_number(&s, plan->n_rows, &row) ||
             !take_number(&s, plan->job.model->n_units, &worst) || plan->row_of[worst] != row ||
-            !take_double(&s, &r.worst_sqnr_db) || !take_double(&s, &r.sums.signal) ||
-            !take_double(&s, &r.sums.noise) || !take_double(&s, &r.sums.dot) ||
-            !take_double(&s, &r.sums.power) || !take_double(&s, &r.sums.max_error))
+            !take_double(&s, &r.worst_sqnr_db) || !take_sums(&s, &r.sums))
             return false;
         r.worst = (uint32_t)worst;
         rows[row] = r;
@@ -210,10 +236,33 @@ static bool read_shard(tmb_journal *j, const tmb_plan *plan, const char *s)
     return true;
 }
 
+/* " I BYTES SHA UNITS…" */
+static bool read_part(tmb_journal *j, const tmb_plan *plan, const char *s)
+{
+    uint64_t file, bytes, unit;
+    char sha256[TMB_SHA256_HEX];
+    if (!take_number(&s, plan->n_files, &file) ||
+        !take_number(&s, plan->files[file].header_bytes + plan->files[file].data_bytes, &bytes) ||
+        !bytes || bytes % plan->block_bytes || !take_sha256(&s, sha256))
+        return false;
+    while (*s) {
+        tmb_sums sums = {0};
+        if (!take_number(&s, plan->job.model->n_units, &unit) ||
+            !tmb_measured_in(plan, (uint32_t)unit, (uint32_t)file) || !take_sums(&s, &sums))
+            return false;
+        j->unit_sums[unit] = sums;
+        j->unit_known[unit] = true;
+    }
+    memcpy(j->part_sha256[file], sha256, sizeof sha256);
+    j->part_bytes[file] = bytes;
+    return true;
+}
+
 static bool read_record(tmb_journal *j, const tmb_plan *plan, const char *text)
 {
     if (strncmp(text, "pid ", 4) == 0) return true;
     if (strncmp(text, "shard ", 6) == 0) return !j->ours || read_shard(j, plan, text + 5);
+    if (strncmp(text, "part ", 5) == 0) return !j->ours || read_part(j, plan, text + 4);
     if (strncmp(text, "file ", 5) != 0 || !tmb_plain_name(text + 5)) return false;
     char **more = realloc(j->written, (j->n_written + 1) * sizeof *more);
     if (more) j->written = more;
@@ -237,7 +286,7 @@ static tmb_status read_lines(tmb_journal *j, const tmb_plan *plan, const char *i
         TRY(check_of(j->check, record, check, err));
         if (memcmp(check, line, TMB_CHECK_HEX) != 0) return TMB_OK;
         if (!j->identity) {
-            if (strncmp(record, magic, sizeof magic - 1) != 0) return TMB_OK;
+            if (strncmp(record, family, sizeof family - 1) != 0) return TMB_OK;
             if (!(j->identity = strdup(record))) return tmb_fail_memory(err, n, "the journal");
             j->ours = strcmp(record, identity) == 0;
         } else if (!read_record(j, plan, record)) {
@@ -253,7 +302,7 @@ static tmb_status load(int fd, const char *path, char **out, size_t *n, tmb_err 
 {
     struct stat st;
     if (fstat(fd, &st)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot stat", path);
-    if (!S_ISREG(st.st_mode) || st.st_size < 0 || st.st_size > TMB_JOURNAL_MAX)
+    if (!S_ISREG(st.st_mode) || st.st_nlink > 1 || st.st_size < 0 || st.st_size > TMB_JOURNAL_MAX)
         return tmb_fail(err, TMB_EDATA,
                         "%s: not a journal of ours; remove it or choose another folder", path);
     *n = (size_t)st.st_size;
@@ -275,8 +324,14 @@ tmb_status tmb_journal_open(tmb_journal *j, int fd, const char *folder, const tm
     j->have = calloc(plan->n_files + 1, sizeof *j->have);
     j->sha256 = calloc(plan->n_files + 1, sizeof *j->sha256);
     j->rows = calloc((size_t)plan->n_files * plan->n_rows + 1, sizeof *j->rows);
+    j->part_bytes = calloc(plan->n_files + 1, sizeof *j->part_bytes);
+    j->part_sha256 = calloc(plan->n_files + 1, sizeof *j->part_sha256);
+    j->unit_sums = calloc(plan->job.model->n_units + 1, sizeof *j->unit_sums);
+    j->unit_known = calloc(plan->job.model->n_units + 1, sizeof *j->unit_known);
     tmb_status status = TMB_OK;
-    if (!j->have || !j->sha256 || !j->rows) status = tmb_fail_memory(err, n, "the journal");
+    if (!j->have || !j->sha256 || !j->rows || !j->part_bytes || !j->part_sha256 || !j->unit_sums ||
+        !j->unit_known)
+        status = tmb_fail_memory(err, n, "the journal");
     if (!status) status = load(fd, j->path, &text, &n, err);
     if (!status) status = read_lines(j, plan, identity, text, n, err);
     j->damaged = !status && n && !j->identity;
@@ -294,6 +349,10 @@ void tmb_journal_close(tmb_journal *j)
     free(j->have);
     free(j->sha256);
     free(j->rows);
+    free(j->part_bytes);
+    free(j->part_sha256);
+    free(j->unit_sums);
+    free(j->unit_known);
     for (uint32_t i = 0; i < j->n_written; i++)
         free(j->written[i]);
     free(j->written);

@@ -3,9 +3,11 @@
  * Text, one record a line: 16 hex digits of SHA-256 over the digits of the line before and this
  * line's text, a space, the text.  A line that was cut off, or whose check is wrong, ends the
  * journal: what follows is not believed.  Records:
- *   tombac journal 1 version=V layout=L shard_size=N copy_code=B recipe=SHA source=SHA
+ *   tombac journal 2 version=V layout=L shard_size=N copy_code=B recipe=SHA source=SHA
  *   pid N                                     who works on it
  *   shard I BYTES SHA [ROW WORST SQNR SIGNAL NOISE DOT POWER MAX]...   published, with its error
+ *   part I BYTES SHA [UNIT SIGNAL NOISE DOT POWER MAX]...   so many bytes of the temporary file are
+ *                                             on the disk; the errors of units that are new in it
  * sums file NAME                                 about to be published The file itself carries the
  * lock (flock), so that two processes never share an output.  It is an input like any other: every
  * field is checked, names are plain, and a shard is believed only after its bytes were hashed
@@ -36,7 +38,11 @@ typedef struct tmb_journal {
     bool *have;                     /* [n_files]: the shard was published */
     char (*sha256)[TMB_SHA256_HEX]; /* [n_files] */
     tmb_row_sums *rows;             /* [n_files, n_rows] */
-    char **written;                 /* names in file records */
+    uint64_t *part_bytes;           /* [n_files]: of the last part, 0: none */
+    char (*part_sha256)[TMB_SHA256_HEX]; /* [n_files] */
+    tmb_sums *unit_sums;                 /* [n_units] */
+    bool *unit_known;                    /* [n_units]: its sums are in a part */
+    char **written;                      /* names in file records */
     uint32_t n_written;
 } tmb_journal;
 
@@ -50,6 +56,11 @@ tmb_status tmb_journal_add(tmb_journal *j, const char *text, tmb_err *err) TMB_C
 tmb_status tmb_journal_add_shard(tmb_journal *j, const tmb_plan *plan, uint32_t file,
                                  const char *sha256, const tmb_row_sums *rows,
                                  tmb_err *err) TMB_CHECKED;
+
+/* units [n]: ascending; their sums are sums[unit]. */
+tmb_status tmb_journal_add_part(tmb_journal *j, uint32_t file, uint64_t bytes, const char *sha256,
+                                const uint32_t *units, uint32_t n, const tmb_sums *sums,
+                                tmb_err *err) TMB_CHECKED;
 
 /* What has to be equal for a run to be continued; malloc'ed, the caller's. */
 tmb_status tmb_journal_identity(const tmb_plan *plan, char **out, tmb_err *err) TMB_CHECKED;

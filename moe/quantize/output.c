@@ -180,6 +180,17 @@ static tmb_status refuse_any(tmb_output *o, const char *name, tmb_err *err)
     return foreign(o, name, err);
 }
 
+/* Is it the beginning of a shard that is in the journal? */
+static bool gone_on_with(const tmb_output *o, const char *name)
+{
+    const tmb_journal *j = &o->journal;
+    for (uint32_t f = 0; f < o->plan->n_files; f++)
+        if (j->part_bytes[f] && !j->have[f] &&
+            strcmp(tmb_temporary_of(o->plan->files[f].name).name, name) == 0)
+            return true;
+    return false;
+}
+
 /* With a journal of this job: what it will write, and its temporary files, which go. */
 static tmb_status tidy(tmb_output *o, const char *name, tmb_err *err)
 {
@@ -188,6 +199,7 @@ static tmb_status tidy(tmb_output *o, const char *name, tmb_err *err)
         return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot look at it", o->folder, name);
     if (!S_ISREG(st.st_mode)) return foreign(o, name, err);
     if (strncmp(name, TMB_TEMPORARY, sizeof TMB_TEMPORARY - 1) == 0) {
+        if (gone_on_with(o, name)) return TMB_OK;
         if (unlinkat(o->dirfd, name, 0))
             return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot remove", o->folder, name);
         return TMB_OK;
@@ -274,7 +286,8 @@ static tmb_status take_over(tmb_output *o, const char *identity, bool restart, t
         TRY(each_name(o, refuse_unknown, err));
         TRY(each_name(o, discard, err));
         for (uint32_t i = 0; i < o->plan->n_files; i++)
-            j->have[i] = false;
+            j->have[i] = false, j->part_bytes[i] = 0;
+        memset(j->unit_known, 0, o->plan->job.model->n_units * sizeof *j->unit_known);
         return begin(o, identity, err);
     }
     if (j->damaged)

@@ -29,7 +29,7 @@ static uint64_t metadata(const tmb_planner *p)
     bytes += plan->job.model->arena.bytes + plan->job.assignment->arena.bytes + plan->arena.bytes;
     bytes +=
         (uint64_t)p->room_outs * sizeof *plan->outs + (uint64_t)p->room_slots * sizeof *plan->slots;
-    bytes += (uint64_t)p->model->n_units * sizeof(tmb_sums);
+    bytes += (uint64_t)p->model->n_units * (2 * sizeof(tmb_sums) + 1);
     bytes += tmb_work_bytes(plan);
     return bytes + bytes / 16; /* what the allocator rounds up */
 }

@@ -7,6 +7,7 @@
 #include "moe/quantize/summary.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 static double now(void)
@@ -24,7 +25,12 @@ static tmb_status allocate(tmb_run *run, tmb_err *err)
     run->sha256 = calloc(names, sizeof *run->sha256);
     run->shards = calloc(plan->n_files + 1, sizeof *run->shards);
     run->open = calloc(plan->n_files + 1, sizeof *run->open);
-    if (run->sums && run->sha256 && run->shards && run->open) return TMB_OK;
+    run->kept = calloc(plan->n_files + 1, sizeof *run->kept);
+    run->kept_bytes = calloc(plan->n_files + 1, sizeof *run->kept_bytes);
+    for (uint32_t f = 0; run->kept && f < plan->n_files; f++)
+        run->kept[f].fd = -1;
+    if (run->sums && run->sha256 && run->shards && run->open && run->kept && run->kept_bytes)
+        return TMB_OK;
     return tmb_fail_memory(err, plan->job.model->n_units * sizeof *run->sums, "error sums");
 }
 
@@ -32,9 +38,13 @@ static tmb_status check_disk(const tmb_run *run, tmb_err *err)
 {
     const tmb_plan *plan = run->plan;
     uint64_t need = plan->disk_bytes, free_bytes = 0;
-    for (uint32_t f = 0; f < plan->n_files; f++)
-        if (run->output.journal.have[f])
-            need -= plan->files[f].header_bytes + plan->files[f].data_bytes;
+    for (uint32_t f = 0; f < plan->n_files; f++) {
+        uint64_t bytes = plan->files[f].header_bytes + plan->files[f].data_bytes, there = 0;
+        struct stat st;
+        if (run->kept[f].fd >= 0 && fstat(run->kept[f].fd, &st) == 0)
+            there = (uint64_t)st.st_blocks * 512;
+        need -= run->output.journal.have[f] || there > bytes ? bytes : there;
+    }
     TRY(tmb_disk_free(run->output.dirfd, run->output.folder, &free_bytes, err));
     if (need <= free_bytes) return TMB_OK;
     return tmb_fail(
@@ -77,6 +87,9 @@ static void fill_result(tmb_quantize_result *result, const tmb_run *run, double 
     result->bytes_written = run->written;
     result->seconds = seconds;
     result->resumed = run->reused > 0;
+    for (uint32_t f = 0; f < run->plan->n_files; f++)
+        result->bytes_kept += run->kept_bytes[f];
+    result->resumed = result->resumed || result->bytes_kept;
     result->shards_reused = run->reused;
 }
 
@@ -100,7 +113,10 @@ static tmb_status run_all(tmb_run *run, tmb_quantize_result *result, tmb_err *er
     TRY(tmb_output_open(&run->output, run->plan, run->options->out, run->options->restart, err));
     TRY(tmb_run_reuse(run, err));
     TRY(check_disk(run, err));
-    TRY(tmb_work_list(&run->work, run->plan, run->output.journal.have, err));
+    const tmb_journal *j = &run->output.journal;
+    const tmb_work_known known = {j->have, run->kept_bytes, j->unit_known};
+    memcpy(run->sums, j->unit_sums, run->plan->job.model->n_units * sizeof *run->sums);
+    TRY(tmb_work_list(&run->work, run->plan, &known, err));
     TRY(tmb_run_shards(run, err));
     add_up(run, result->groups);
     TRY(tmb_run_others(run, result->groups, err));
@@ -135,6 +151,7 @@ tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *option
     free(run.sha256);
     free(run.shards);
     free(run.open);
+    tmb_run_keep_free(&run);
     tmb_monitor_close(&run.monitor);
     pthread_mutex_destroy(&run.files);
     pthread_mutex_destroy(&run.journal);

@@ -3,8 +3,9 @@
  * The input is read ahead into a ring, threads quantize it tile by tile, and what they make has a
  * known place in a shard, so the bytes do not depend on the number of threads.  A shard goes to the
  * disk in blocks, in any order, under a temporary name, and through SHA-256 in its own; then it is
- * fsynced and renamed.  Then come carried-over files, config.json, the index, and last tombac.json.  A stop at any moment leaves
- * no folder that looks complete; the same command again goes on behind the last finished shard. */
+ * fsynced and renamed.  Then come carried-over files, config.json, the index, and last tombac.json.
+ * A stop at any moment leaves no folder that looks complete; the same command again goes on behind
+ * the last finished shard. */
 #ifndef TMB_QUANTIZE_QUANTIZE_H
 #define TMB_QUANTIZE_QUANTIZE_H
 
@@ -37,6 +38,7 @@ typedef struct tmb_quantize_result {
     double seconds;
     bool resumed;
     uint32_t shards_reused;
+    uint64_t bytes_kept; /* of shards that an earlier run had begun */
     tmb_arena arena;
 } tmb_quantize_result;
 

@@ -46,7 +46,9 @@ static void check_shard(void *ctx, size_t f)
 {
     tmb_run *run = ctx;
     bool *have = run->output.journal.have;
-    if (have[f] && !told_to_stop(run)) have[f] = still_there(run, (uint32_t)f);
+    if (told_to_stop(run)) return;
+    if (have[f]) have[f] = still_there(run, (uint32_t)f);
+    if (!have[f]) tmb_run_keep(run, (uint32_t)f);
 }
 
 tmb_status tmb_run_reuse(tmb_run *run, tmb_err *err)
@@ -102,7 +104,7 @@ static tmb_status open_shard(tmb_run *run, uint32_t f, tmb_err *err)
     pthread_mutex_lock(&run->files);
     if (!run->open[f]) {
         status = tmb_shard_create(&run->shards[f], run->plan, f, run->output.dirfd,
-                                  run->output.folder, &run->blocks, err);
+                                  run->output.folder, &run->blocks, &run->kept[f], err);
         run->open[f] = !status;
     }
     pthread_mutex_unlock(&run->files);
@@ -165,13 +167,22 @@ enum { WRITERS = 2 }; /* threads more, so that writing does not keep others from
 /* ---- what a thread can do ----------------------------------------------------------------------
  */
 
-typedef enum job_kind { JOB_NONE, JOB_END, JOB_BLOCK, JOB_READ, JOB_PUBLISH, JOB_ITEM } job_kind;
+typedef enum job_kind {
+    JOB_NONE,
+    JOB_END,
+    JOB_BLOCK,
+    JOB_READ,
+    JOB_PUBLISH,
+    JOB_CUT,
+    JOB_ITEM
+} job_kind;
 
 typedef struct job {
     job_kind kind;
     tmb_blocks_job block;
     tmb_step *step;
     uint32_t file;
+    tmb_blocks_file *cut;
     tmb_item item;
     tmb_worker *worker;
 } job;
@@ -180,9 +191,7 @@ typedef struct job {
 static bool take_shard(tmb_run *run, uint32_t *file)
 {
     for (const tmb_blocks_file *b = run->blocks.files; b; b = b->next) {
-        uint32_t f = (uint32_t)((const tmb_shard_writer *)(const void *)(
-                                    (const char *)b - offsetof(tmb_shard_writer, blocks)) -
-                                run->shards);
+        uint32_t f = tmb_run_file_of(run, b);
         if (run->publishing[f] || run->work.left[f] || !tmb_blocks_done(b)) continue;
         run->publishing[f] = true;
         *file = f;
@@ -212,6 +221,8 @@ static tmb_status choose(tmb_run *run, job *j, tmb_err *err)
             j->kind = JOB_READ;
         else if (take_shard(run, &j->file))
             j->kind = JOB_PUBLISH;
+        else if ((j->cut = tmb_blocks_take_cut(&run->blocks)))
+            j->kind = JOB_CUT;
         else if (tmb_blocks_take_hash(&run->blocks, &j->block))
             j->kind = JOB_BLOCK;
         else if (take_item(run, j))
@@ -289,6 +300,7 @@ static tmb_status do_item(tmb_run *run, job *j, tmb_err *err)
     tmb_enter(&run->monitor);
     bool last = false, all = false;
     if (tmb_stage_give(&run->stage, item, amax)) {
+        run->work.done[piece - run->work.pieces] = true;
         all = __atomic_add_fetch(&run->done_pieces, 1, __ATOMIC_RELAXED) == run->work.n_pieces;
         /* the one that takes the last keeps it until the constants are written too */
         last = run->work.left[piece->file] == 1;
@@ -312,6 +324,8 @@ static tmb_status do_job(tmb_run *run, job *j, tmb_err *err)
         return tmb_stage_read(&run->stage, j->step, err);
     case JOB_PUBLISH:
         return finish_shard(run, j->file, err);
+    case JOB_CUT:
+        return tmb_run_part(run, j->cut, err);
     case JOB_ITEM:
         return do_item(run, j, err);
     case JOB_NONE:
@@ -386,8 +400,8 @@ tmb_status tmb_run_shards(tmb_run *run, tmb_err *err)
         status = tmb_blocks_open(&run->blocks, &run->monitor, plan->block_bytes, plan->n_blocks,
                                  run->options->cached, err);
     if (!status)
-        status = tmb_stage_open(&run->stage, plan, &run->work, &run->monitor, run->options->cached,
-                                err);
+        status =
+            tmb_stage_open(&run->stage, plan, &run->work, &run->monitor, run->options->cached, err);
     if (!status) status = open_workers(run, err);
     if (!status) status = begin_empty(run, err);
     if (!status) {

@@ -64,8 +64,16 @@ tmb_status tmb_shard_constants(tmb_shard_writer *w, tmb_err *err)
     return TMB_OK;
 }
 
+tmb_temporary tmb_temporary_of(const char *name)
+{
+    tmb_temporary t;
+    snprintf(t.name, sizeof t.name, TMB_TEMPORARY "%s", name);
+    return t;
+}
+
 tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t file, int dirfd,
-                            const char *folder, tmb_blocks *blocks, tmb_err *err)
+                            const char *folder, tmb_blocks *blocks, tmb_blocks_kept *kept,
+                            tmb_err *err)
 {
     *w = (tmb_shard_writer){
         .plan = plan, .file = &plan->files[file], .folder = folder, .dirfd = dirfd, .fd = -1};
@@ -73,18 +81,23 @@ tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t 
     w->path = malloc(room);
     if (!w->path) return tmb_fail_memory(err, room, "a path");
     snprintf(w->path, room, "%s/%s", folder, w->file->name);
-    snprintf(w->temporary, sizeof w->temporary, TMB_TEMPORARY "%s", w->file->name);
-    unlinkat(dirfd, w->temporary, 0); /* what a killed run left */
-    w->fd =
-        tmb_openat(dirfd, w->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    w->temporary = tmb_temporary_of(w->file->name);
+    w->stays = kept->fd >= 0;
+    w->fd = kept->fd;
+    kept->fd = -1;
     tmb_status status = TMB_OK;
     if (w->fd < 0) {
-        w->temporary[0] = '\0';
+        unlinkat(dirfd, w->temporary.name, 0); /* what a killed run left */
+        w->fd = tmb_openat(dirfd, w->temporary.name,
+                           O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    }
+    if (w->fd < 0) {
+        w->temporary.name[0] = '\0';
         status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create", w->path);
     }
     uint64_t bytes = w->file->header_bytes + w->file->data_bytes;
     if (!status) status = reserve(w, bytes, err);
-    if (!status) status = tmb_blocks_join(&w->blocks, blocks, w->fd, bytes, w->path, err);
+    if (!status) status = tmb_blocks_join(&w->blocks, blocks, w->fd, bytes, w->path, kept, err);
     if (!status) status = write_header(w, err);
     if (status) tmb_shard_discard(w);
     return status;
@@ -110,9 +123,9 @@ tmb_status tmb_shard_publish(tmb_shard_writer *w, char sha256[TMB_SHA256_HEX], t
     int fd = w->fd;
     w->fd = -1;
     if (tmb_close(fd)) return tmb_fail_errno(err, TMB_EIO, "%s: cannot close", w->path);
-    if (renameat(w->dirfd, w->temporary, w->dirfd, w->file->name))
+    if (renameat(w->dirfd, w->temporary.name, w->dirfd, w->file->name))
         return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot rename into place", w->path);
-    w->temporary[0] = '\0';
+    w->temporary.name[0] = '\0';
     if (tmb_fsync_folder(w->dirfd))
         return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush its folder to the disk", w->path);
     return TMB_OK;
@@ -122,9 +135,9 @@ void tmb_shard_discard(tmb_shard_writer *w)
 {
     tmb_blocks_leave(&w->blocks);
     if (w->fd >= 0) close(w->fd);
-    if (w->temporary[0]) unlinkat(w->dirfd, w->temporary, 0);
+    if (w->temporary.name[0] && !w->stays) unlinkat(w->dirfd, w->temporary.name, 0);
     free(w->path);
     w->path = NULL;
     w->fd = -1;
-    w->temporary[0] = '\0';
+    w->temporary.name[0] = '\0';
 }

@@ -55,7 +55,8 @@ void tmb_stage_close(tmb_stage *s)
 /* ---- the ring ---------------------------------------------------------------------------------
  */
 
-/* Inside.  Room for n bytes in one piece; what is skipped at the end of the ring counts as theirs. */
+/* Inside.  Room for n bytes in one piece; what is skipped at the end of the ring counts as theirs.
+ */
 static uint8_t *take_room(tmb_stage *s, uint64_t n, uint64_t *taken)
 {
     if (!s->used) s->head = 0;

@@ -96,8 +96,8 @@ typedef struct tmb_stage {
     uint32_t unit;
     uint64_t row;
 
-    int *direct; /* [n_shards]: descriptor, TMB_NO_DIRECT or TMB_NOT_OPENED */
-    bool cached; /* never past the cache */
+    int *direct;      /* [n_shards]: descriptor, TMB_NO_DIRECT or TMB_NOT_OPENED */
+    bool cached;      /* never past the cache */
     unsigned reading; /* steps */
 } tmb_stage;
 

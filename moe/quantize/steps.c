@@ -253,9 +253,8 @@ tmb_status tmb_step_make(tmb_stage *s, tmb_step *step, bool *made, tmb_err *err)
         const tmb_checkpoint *ckpt = s->plan->job.model->ckpt;
         step->kind = TMB_STEP_COPY;
         s->piece++;
-        return tmb_staged_add(&step->staged, ckpt,
-                              &ckpt->tensors[s->plan->outs[piece->out].source], piece->begin,
-                              piece->bytes, err);
+        return tmb_staged_add(&step->staged, ckpt, &ckpt->tensors[s->plan->outs[piece->out].source],
+                              piece->begin, piece->bytes, err);
     }
     const tmb_bundle *bundle = &s->plan->bundles[piece->bundle];
     tmb_way way = tmb_way_of(s->plan, bundle, s->bytes);
@@ -324,8 +323,8 @@ bool tmb_stage_take(tmb_stage *s, tmb_item *item)
             got = take_tiles(s, step, item);
         } else if (!step->handed) {
             got = step->handed = true;
-            *item = (tmb_item){
-                .kind = step->kind == TMB_STEP_COPY ? TMB_ITEM_COPY : TMB_ITEM_ALONE};
+            *item =
+                (tmb_item){.kind = step->kind == TMB_STEP_COPY ? TMB_ITEM_COPY : TMB_ITEM_ALONE};
         }
         if (!got) continue;
         item->step = step;
@@ -398,6 +397,5 @@ bool tmb_stage_give(tmb_stage *s, const tmb_item *item, float amax)
 
 bool tmb_stage_finished(const tmb_stage *s)
 {
-    return s->piece == s->work->n_pieces && !s->n && !s->shared &&
-           !s->steps[s->first].staged.n;
+    return s->piece == s->work->n_pieces && !s->n && !s->shared && !s->steps[s->first].staged.n;
 }

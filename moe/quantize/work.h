@@ -19,13 +19,24 @@ typedef struct tmb_piece {
 typedef struct tmb_work {
     tmb_piece *pieces;
     size_t n_pieces;
+    bool *done;          /* [n_pieces] */
     uint32_t *left;      /* [n_files]: pieces of each shard that are not done */
     uint64_t read_bytes; /* of the source, for progress */
 } tmb_work;
 
-/* skip [n_files]: shards that need no work. */
-tmb_status tmb_work_list(tmb_work *work, const tmb_plan *plan, const bool *skip,
+/* What needs no work. */
+typedef struct tmb_work_known {
+    const bool *files;     /* [n_files]: whole shards */
+    const uint64_t *bytes; /* [n_files]: of the beginning of a shard */
+    const bool *units;     /* [n_units]: the error sums of these are known */
+} tmb_work_known;
+
+tmb_status tmb_work_list(tmb_work *work, const tmb_plan *plan, const tmb_work_known *known,
                          tmb_err *err) TMB_CHECKED;
+/* The byte of its shard behind all that the piece writes. */
+uint64_t tmb_piece_end(const tmb_plan *plan, const tmb_piece *piece);
+/* Whether the error of unit u is measured where shard `file` is written. */
+bool tmb_measured_in(const tmb_plan *plan, uint32_t u, uint32_t file);
 void tmb_work_free(tmb_work *work);
 /* What the list takes. */
 uint64_t tmb_work_bytes(const tmb_plan *plan);

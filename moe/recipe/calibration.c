@@ -4,17 +4,23 @@
 #include "config.h"
 #include "moe/recipe/draft.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES = 512, LENGTH = 2048, LENGTH_MAX = 1 << 20 };
+/* MIN_TOKENS: a second-moment matrix of 16 channels has full rank from 16 rows on; four times that
+ * is where its shape begins to mean something. */
+enum { SAMPLES = 512, LENGTH = 2048, LENGTH_MAX = 1 << 20, MIN_TOKENS = 64 };
 #define SAMPLES_MAX (1u << 24)
+#define TOKENS_MAX  (UINT64_C(1) << 40)
 
 void tmb_calibration_defaults(tmb_calibration *c)
 {
     c->samples = SAMPLES;
     c->length = LENGTH;
     c->fit = TMB_FIT_PACK;
+    c->min_tokens = MIN_TOKENS;
+    c->moments = true;
 }
 
 static tmb_status number(tmb_draft *d, const char *key, const char *value, uint64_t low,
@@ -50,11 +56,62 @@ tmb_status tmb_draft_seed(tmb_draft *d, const char *value)
     return number(d, "seed", value, 0, UINT64_MAX, &d->recipe->calibration.seed);
 }
 
+tmb_status tmb_draft_max_samples(tmb_draft *d, const char *value)
+{
+    return number(d, "max_samples", value, 1, SAMPLES_MAX, &d->recipe->calibration.max_samples);
+}
+
+tmb_status tmb_draft_min_tokens(tmb_draft *d, const char *value)
+{
+    return number(d, "min_tokens", value, 0, TOKENS_MAX, &d->recipe->calibration.min_tokens);
+}
+
+/* words: up to a NULL; *out is the place of value among them. */
+static tmb_status word(tmb_draft *d, const char *key, const char *value, const char *const *words,
+                       int *out)
+{
+    char list[64] = "";
+    for (*out = 0; words[*out]; ++*out) {
+        if (strcmp(value, words[*out]) == 0) return TMB_OK;
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", words[*out]);
+    }
+    return tmb_draft_fail(d, d->line, "%s = %s is not known; use one of %s", key, value, list);
+}
+
 tmb_status tmb_draft_fit(tmb_draft *d, const char *value)
 {
-    if (strcmp(value, "pack") != 0 && strcmp(value, "pad") != 0)
-        return tmb_draft_fail(d, d->line, "fit = %s is not known; use one of pack, pad", value);
-    d->recipe->calibration.fit = strcmp(value, "pad") == 0 ? TMB_FIT_PAD : TMB_FIT_PACK;
+    static const char *const words[] = {"pack", "pad", NULL};
+    int at;
+    TRY(word(d, "fit", value, words, &at));
+    d->recipe->calibration.fit = at ? TMB_FIT_PAD : TMB_FIT_PACK;
+    return TMB_OK;
+}
+
+tmb_status tmb_draft_starved(tmb_draft *d, const char *value)
+{
+    static const char *const words[] = {"shadow", "peers", "fail", NULL};
+    int at;
+    TRY(word(d, "starved", value, words, &at));
+    d->recipe->calibration.starved = (tmb_starved_policy)at;
+    return TMB_OK;
+}
+
+tmb_status tmb_draft_hessian(tmb_draft *d, const char *value)
+{
+    static const char *const words[] = {"block16", "none", NULL};
+    int at;
+    TRY(word(d, "hessian", value, words, &at));
+    d->recipe->calibration.moments = at == 0;
+    return TMB_OK;
+}
+
+tmb_status tmb_draft_act_scale(tmb_draft *d, const char *value)
+{
+    static const char *const words[] = {"max", "headroom", NULL};
+    int at;
+    TRY(word(d, "act_scale", value, words, &at));
+    d->recipe->calibration.headroom = at == 1;
     return TMB_OK;
 }
 

@@ -80,6 +80,11 @@ tmb_status tmb_draft_samples(tmb_draft *draft, const char *value);
 tmb_status tmb_draft_length(tmb_draft *draft, const char *value);
 tmb_status tmb_draft_seed(tmb_draft *draft, const char *value);
 tmb_status tmb_draft_fit(tmb_draft *draft, const char *value);
+tmb_status tmb_draft_max_samples(tmb_draft *draft, const char *value);
+tmb_status tmb_draft_min_tokens(tmb_draft *draft, const char *value);
+tmb_status tmb_draft_starved(tmb_draft *draft, const char *value);
+tmb_status tmb_draft_hessian(tmb_draft *draft, const char *value);
+tmb_status tmb_draft_act_scale(tmb_draft *draft, const char *value);
 tmb_status tmb_draft_source(tmb_draft *draft, const char *name, const char *value);
 
 /* recipe->specs and the specs of recipe->rules, from the draft. */

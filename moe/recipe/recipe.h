@@ -5,7 +5,9 @@
  *   [format NAME] base, scale = max|mse          a variant that rules can name
  *   [kv_cache]    format = fp8|none
  *   [output]      layout = modelopt|compressed-tensors, shard_size
- *   [calibration] source.NAME = path, weight; samples, length, seed, fit = pack|pad
+ *   [calibration] source.NAME = path, weight; samples, max_samples, length, seed, fit = pack|pad;
+ *                 min_tokens, starved = shadow|peers|fail, hessian = block16|none,
+ *                 act_scale = max|headroom
  *
  * Unknown sections and keys, keys given twice, lines inih would cut: errors with FILE:LINE, the
  * nearest word, and the remedy.  Sections of later jobs ([search], [target]) are
@@ -39,16 +41,28 @@ typedef struct tmb_rule {
     int line;
 } tmb_rule;
 
+/* What becomes of experts that saw fewer than min_tokens tokens. */
+typedef enum tmb_starved_policy {
+    TMB_STARVED_SHADOW, /* they are shown all tokens; then the ladder (moe/calib/coverage.h) */
+    TMB_STARVED_PEERS,  /* the ladder alone */
+    TMB_STARVED_FAIL,   /* calibrate ends with an error */
+} tmb_starved_policy;
+
 /* What to calibrate with: defaults where the recipe says nothing. */
 typedef struct tmb_calibration {
     int line;             /* of [calibration], 0: not there */
     tmb_source *sources;  /* [n_sources], paths relative to the working directory */
     const char **written; /* [n_sources], "path, weight" as written */
     size_t n_sources;
-    uint64_t samples; /* sequences */
-    uint32_t length;  /* tokens of each */
+    uint64_t samples;     /* sequences */
+    uint64_t max_samples; /* that may be taken while experts are starved; samples unless said */
+    uint32_t length;      /* tokens of each */
     tmb_fit fit;
     uint64_t seed;
+    uint64_t min_tokens; /* that an expert should see; 0: no gate */
+    tmb_starved_policy starved;
+    bool moments;  /* hessian = block16 */
+    bool headroom; /* act_scale: of NVFP4 inputs (moe/calib/scales.h) */
 } tmb_calibration;
 
 typedef struct tmb_recipe {

@@ -55,6 +55,13 @@ static void write_calibration(FILE *f, const tmb_calibration *c)
     }
     fprintf(f, "samples = %" PRIu64 "\nlength = %" PRIu32 "\nseed = %" PRIu64 "\nfit = %s\n",
             c->samples, c->length, c->seed, c->fit == TMB_FIT_PAD ? "pad" : "pack");
+    if (c->max_samples) fprintf(f, "max_samples = %" PRIu64 "\n", c->max_samples);
+    fprintf(f, "min_tokens = %" PRIu64 "\nstarved = %s\nhessian = %s\nact_scale = %s\n",
+            c->min_tokens,
+            c->starved == TMB_STARVED_SHADOW  ? "shadow"
+            : c->starved == TMB_STARVED_PEERS ? "peers"
+                                              : "fail",
+            c->moments ? "block16" : "none", c->headroom ? "headroom" : "max");
 }
 
 tmb_status tmb_recipe_resolved(char **text, const tmb_recipe *recipe, const char *layout,

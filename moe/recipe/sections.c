@@ -218,6 +218,11 @@ static const struct {
     {TMB_SECTION_CALIBRATION, "length", tmb_draft_length},
     {TMB_SECTION_CALIBRATION, "seed", tmb_draft_seed},
     {TMB_SECTION_CALIBRATION, "fit", tmb_draft_fit},
+    {TMB_SECTION_CALIBRATION, "max_samples", tmb_draft_max_samples},
+    {TMB_SECTION_CALIBRATION, "min_tokens", tmb_draft_min_tokens},
+    {TMB_SECTION_CALIBRATION, "starved", tmb_draft_starved},
+    {TMB_SECTION_CALIBRATION, "hessian", tmb_draft_hessian},
+    {TMB_SECTION_CALIBRATION, "act_scale", tmb_draft_act_scale},
 };
 _Static_assert(COUNT(keys) <= COUNT(((tmb_draft *)0)->given), "a line for each key");
 

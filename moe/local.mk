@@ -55,6 +55,8 @@ libtombac_a_SOURCES +=           \
 	moe/bench/synthetic.h    \
 	moe/calib/accum.c        \
 	moe/calib/accum.h        \
+	moe/calib/calibrate.c    \
+	moe/calib/calibrate.h    \
 	moe/calib/compare.c      \
 	moe/calib/compare.h      \
 	moe/calib/coverage.c     \
@@ -65,8 +67,16 @@ libtombac_a_SOURCES +=           \
 	moe/calib/file_open.c    \
 	moe/calib/file_read.c    \
 	moe/calib/file_write.c   \
+	moe/calib/hidden.c       \
+	moe/calib/hidden.h       \
+	moe/calib/layer.c        \
+	moe/calib/manifest.c     \
 	moe/calib/merge.c        \
+	moe/calib/rank.h         \
 	moe/calib/reduce.c       \
+	moe/calib/resume.c       \
+	moe/calib/resume.h       \
+	moe/calib/round.c        \
 	moe/calib/scales.c       \
 	moe/calib/scales.h       \
 	moe/calib/sites.c        \
@@ -155,6 +165,8 @@ libtombac_a_SOURCES +=           \
 	moe/model/builder.h      \
 	moe/model/dims.c         \
 	moe/model/dims.h         \
+	moe/model/fingerprint.c  \
+	moe/model/fingerprint.h  \
 	moe/model/form.c         \
 	moe/model/form.h         \
 	moe/model/fuse.c         \

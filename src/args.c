@@ -225,3 +225,32 @@ void tmb_args_help(const tmb_command *command, FILE *to)
     }
     if (command->help) fprintf(to, "\n%s", command->help);
 }
+
+char *tmb_command_line(int argc, char **argv)
+{
+    size_t size = 16;
+    for (int i = 0; i < argc; i++)
+        size += 4 * strlen(argv[i]) + 3;
+    char *line = malloc(size), *o = line;
+    if (!line) return NULL;
+    o = stpcpy(o, PACKAGE);
+    for (int i = 0; i < argc; i++) {
+        *o++ = ' ';
+        bool plain = *argv[i] && !argv[i][strspn(argv[i], "abcdefghijklmnopqrstuvwxyz"
+                                                          "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                                          "0123456789_-./=:,@%+")];
+        if (plain) {
+            o = stpcpy(o, argv[i]);
+            continue;
+        }
+        *o++ = '\'';
+        for (const char *c = argv[i]; *c; c++)
+            if (*c == '\'')
+                o = stpcpy(o, "'\\''");
+            else
+                *o++ = *c;
+        *o++ = '\'';
+    }
+    *o = 0;
+    return line;
+}

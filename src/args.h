@@ -69,6 +69,10 @@ enum { TMB_OPERANDS = 64 };
 tmb_status tmb_args_parse(const tmb_command *command, void *options, int argc, char **argv,
                           const char *operands[TMB_OPERANDS], tmb_err *err) TMB_CHECKED;
 
+/* "tombac quantize 'my model' -o out", quoted for a shell: what a message tells the user to run
+ * again.  argv[0] is the command's name.  malloc'ed, the caller's; NULL without memory. */
+char *tmb_command_line(int argc, char **argv);
+
 /* The screen that --help shows. */
 void tmb_args_help(const tmb_command *command, FILE *to);
 

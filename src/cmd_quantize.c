@@ -27,36 +27,6 @@ static double sqnr(const tmb_sums *s)
     return s->noise > 0 ? 10 * log10(s->signal / s->noise) : INFINITY;
 }
 
-/* The command line for tombac.json, quoted for a shell. */
-static char *command_line(int argc, char **argv)
-{
-    size_t size = 16;
-    for (int i = 0; i < argc; i++)
-        size += 4 * strlen(argv[i]) + 3;
-    char *line = malloc(size), *o = line;
-    if (!line) return NULL;
-    o = stpcpy(o, PACKAGE);
-    for (int i = 0; i < argc; i++) {
-        *o++ = ' ';
-        bool plain = *argv[i] && !argv[i][strspn(argv[i], "abcdefghijklmnopqrstuvwxyz"
-                                                          "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                          "0123456789_-./=:,@%+")];
-        if (plain) {
-            o = stpcpy(o, argv[i]);
-            continue;
-        }
-        *o++ = '\'';
-        for (const char *c = argv[i]; *c; c++)
-            if (*c == '\'')
-                o = stpcpy(o, "'\\''");
-            else
-                *o++ = *c;
-        *o++ = '\'';
-    }
-    *o = 0;
-    return line;
-}
-
 static void print_errors(const tmb_plan *plan, const tmb_quantize_result *r, tmb_table *t)
 {
     char out[TMB_HUMAN_BYTES], mean[32], worst[32];
@@ -177,7 +147,7 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     tmb_job job = {0};
     tmb_quantize_result *result = NULL;
     tmb_meter meter;
-    char *line = command_line(argc, argv);
+    char *line = tmb_command_line(argc, argv);
     tmb_meter_open(&meter, &o.common);
     tmb_status status = line ? TMB_OK : tmb_fail_memory(err, 0, "the command line");
     if (!status) status = tmb_job_open(&job, operands[0], err);

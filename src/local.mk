@@ -9,6 +9,7 @@ front_door =                     \
 	src/bench_report.c       \
 	src/bench_report.h       \
 	src/cmd_bench.c          \
+	src/cmd_calibrate.c      \
 	src/cmd_doctor.c         \
 	src/cmd_inspect.c        \
 	src/cmd_plan.c           \
@@ -18,6 +19,8 @@ front_door =                     \
 	src/cmd_verify.c         \
 	src/commands.c           \
 	src/commands.h           \
+	src/data_args.c          \
+	src/data_args.h          \
 	src/emit.c               \
 	src/emit.h               \
 	src/estimate.c           \

@@ -49,10 +49,12 @@ void tmb_meter_line(const tmb_meter *m, double now, int columns, char *line, siz
     char facts[160];
     double r = rate(m, now), l = left(m, now);
     if (l >= 0) tmb_human_seconds(eta, l);
-    snprintf(facts, sizeof facts, "%3.0f %%  %s of %s  %s/s  %u of %u units  ETA %s",
-             100 * share(p), tmb_human_bytes(done, p->done_bytes),
-             tmb_human_bytes(total, p->total_bytes), tmb_human_bytes(speed, (uint64_t)r),
-             p->done_units, p->total_units, eta);
+    const char *(*human)(char[TMB_HUMAN_BYTES], uint64_t) =
+        p->counted ? tmb_human_count : tmb_human_bytes;
+    snprintf(facts, sizeof facts, "%3.0f %%  %s of %s%s%s  %s/s  %u of %u %s  ETA %s",
+             100 * share(p), human(done, p->done_bytes), human(total, p->total_bytes),
+             p->counted ? " " : "", p->counted ? p->counted : "", human(speed, (uint64_t)r),
+             p->done_units, p->total_units, p->units ? p->units : "units", eta);
     int used = (int)(strlen(p->phase) + 1 + strlen(facts));
     int width = columns - used - 3;
     if (m->mode != TMB_METER_BAR || width < 8) {
@@ -86,6 +88,7 @@ static void print_json(const tmb_meter *m, const char *event, double now)
     bool fine =
         tmb_json_set(o, "event", tmb_json_new_string(event)) &&
         tmb_json_set(o, "phase", tmb_json_new_string(p->phase)) &&
+        (!p->counted || tmb_json_set(o, "counted", tmb_json_new_string(p->counted))) &&
         tmb_json_set(o, "done_bytes", tmb_json_new_integer((int64_t)p->done_bytes)) &&
         tmb_json_set(o, "total_bytes", tmb_json_new_integer((int64_t)p->total_bytes)) &&
         tmb_json_set(o, "done_units", tmb_json_new_integer(p->done_units)) &&

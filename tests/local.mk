@@ -7,6 +7,7 @@ check_PROGRAMS +=           \
 	tests/test_bad_tokenizers \
 	tests/test_bad_stats      \
 	tests/test_base           \
+	tests/test_calibrate      \
 	tests/test_comm           \
 	tests/test_coverage       \
 	tests/test_crash          \

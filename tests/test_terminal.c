@@ -120,7 +120,12 @@ static void test_table(void)
 static void test_progress(void)
 {
     tmb_meter m = {.mode = TMB_METER_BAR, .phase = "quantize", .began = 100, .first_bytes = 0};
-    m.last = (tmb_progress){"quantize", 500000000, 1000000000, 5, 10, "model.layers.0.mlp.up_proj"};
+    m.last = (tmb_progress){.phase = "quantize",
+                            .done_bytes = 500000000,
+                            .total_bytes = 1000000000,
+                            .done_units = 5,
+                            .total_units = 10,
+                            .current = "model.layers.0.mlp.up_proj"};
     char line[512];
     tmb_meter_line(&m, 110, 100, line, sizeof line);
     ok(strstr(line, "47.68 MiB/s") && strstr(line, "ETA 0:10") && strstr(line, "50 %"),

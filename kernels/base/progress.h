@@ -9,6 +9,8 @@ typedef struct tmb_progress {
     uint64_t done_bytes, total_bytes; /* of input */
     uint32_t done_units, total_units;
     const char *current; /* name of something being worked on; NULL when nothing is */
+    const char *counted, *units; /* what the two pairs above count instead: "tokens", "layers"; NULL:
+                                    bytes, units */
 } tmb_progress;
 
 /* Called from one thread at a time, often; the receiver limits its own rate.  NULL: nobody watches. */

@@ -45,6 +45,11 @@ void tmb_decoder_close(tmb_decoder *d)
     free(d);
 }
 
+void tmb_decoder_limit(tmb_decoder *d, uint64_t layer_bytes)
+{
+    d->layer_bytes = layer_bytes;
+}
+
 const tmb_config *tmb_decoder_config(const tmb_decoder *d)
 {
     return &d->config;
@@ -221,7 +226,7 @@ tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *
         const tmb_weight *entered[] = {&d->head};
         status = tmb_enter(&run, entered, 1, &seen, &use, &owned);
     }
-    for (size_t p = 0; !status && p < panels; p += some)
+    for (size_t p = 0; !status && logits && p < panels; p += some)
         status =
             head_part(d, use, rows, p, panels - p < some ? panels - p : some, &room, logits, err);
     free(d->head.bias.values);

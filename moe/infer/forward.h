@@ -36,6 +36,8 @@ typedef struct tmb_decoder_options {
 tmb_status tmb_decoder_open(tmb_decoder **out, const tmb_model *model,
                             const tmb_decoder_options *options, tmb_err *err) TMB_CHECKED;
 void tmb_decoder_close(tmb_decoder *d);
+/* Change options.layer_bytes; counts from the next load on. */
+void tmb_decoder_limit(tmb_decoder *d, uint64_t layer_bytes);
 
 const tmb_config *tmb_decoder_config(const tmb_decoder *d);
 int tmb_decoder_layers(const tmb_decoder *d);
@@ -64,7 +66,8 @@ typedef struct tmb_batch {
  * layer. */
 tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err) TMB_CHECKED;
 
-/* logits [rows, vocab] f32 of x [rows, hidden], with the final norm.  observer may be NULL. */
+/* logits [rows, vocab] f32 of x [rows, hidden], with the final norm; NULL: only show the head's input
+ * to the observer.  observer may be NULL. */
 tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *logits,
                             const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
 

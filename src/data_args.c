@@ -1,0 +1,61 @@
+/* data_args.c - the sequences a command runs a model over. */
+#include "config.h"
+#include "src/data_args.h"
+
+#include <string.h>
+
+/* Rows of the embedding: what an id must be below.  0: not known. */
+static uint64_t vocabulary(const tmb_model *model)
+{
+    for (uint32_t i = 0; i < model->n_units; i++) {
+        const tmb_unit *u = &model->units[i];
+        uint32_t t = u->stored.part[TMB_PART_CODES];
+        if (u->role == TMB_ROLE_EMBEDDING && t != TMB_NO_TENSOR &&
+            model->ckpt->tensors[t].rank == 2)
+            return model->ckpt->tensors[t].shape[0];
+    }
+    return 0;
+}
+
+static tmb_status read_sources(tmb_source *sources, const tmb_texts *data, tmb_arena *arena,
+                               tmb_err *err)
+{
+    for (size_t i = 0; i < data->n; i++) {
+        TRY(tmb_source_parse(&sources[i], data->at[i], arena, err));
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(sources[i].name, sources[j].name) == 0)
+                return tmb_fail(err, TMB_EUSAGE,
+                                "--data %s: a source '%s' was already given; name it otherwise: "
+                                "--data NAME=PATH",
+                                data->at[i], sources[i].name);
+    }
+    return TMB_OK;
+}
+
+tmb_status tmb_calibration_data(tmb_data **out, const tmb_job *job, const tmb_texts *data,
+                                const char *ids_type, tmb_err *err)
+{
+    const tmb_calibration *c = &job->recipe->calibration;
+    const char *path = job->model->ckpt->path;
+    tmb_source sources[TMB_TEXTS_MAX];
+    tmb_arena arena = {0};
+    tmb_data_options o = {.sources = data->n ? sources : c->sources,
+                          .n_sources = data->n ? data->n : c->n_sources,
+                          .tokenizer = path,
+                          .ids_type = ids_type && strcmp(ids_type, "uint32") == 0 ? TMB_IDS_U32
+                                                                                  : TMB_IDS_U16,
+                          .vocab = vocabulary(job->model),
+                          .model = path,
+                          .samples = c->max_samples > c->samples ? c->max_samples : c->samples,
+                          .length = c->length,
+                          .fit = c->fit,
+                          .seed = c->seed};
+    if (!o.n_sources)
+        return tmb_fail(err, TMB_EUSAGE,
+                        "no data given; add --data FILE, or [calibration] source.NAME = FILE to "
+                        "the recipe");
+    tmb_status status = read_sources(sources, data, &arena, err);
+    if (!status) status = tmb_data_open(out, &o, err);
+    tmb_arena_free(&arena);
+    return status;
+}

@@ -37,6 +37,7 @@ check_PROGRAMS +=           \
 	tests/test_stats          \
 	tests/test_store          \
 	tests/test_stored         \
+	tests/test_tap            \
 	tests/test_terminal       \
 	tests/test_tokenizer      \
 	tests/test_weight
@@ -66,6 +67,7 @@ EXTRA_PROGRAMS =            \
 	tests/bench_gemm        \
 	tests/bench_header      \
 	tests/bench_ops         \
+	tests/bench_stats       \
 	tests/make_sparse
 CLEANFILES += $(EXTRA_PROGRAMS)
 

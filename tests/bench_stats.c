@@ -1,5 +1,7 @@
 /* bench_stats.c - what statistics add to a forward pass: a layer of a synthetic model with and
- * without them, in turns.  Usage: bench_stats [SHAPE [BYTES [TOKENS [THREADS]]]] */
+ * without them, in turns, in seconds of processor time.
+ *
+ * Usage: bench_stats [SHAPE [BYTES [TOKENS [THREADS]]]] */
 #include "config.h"
 #include "moe/bench/synthetic.h"
 #include "moe/calib/tap.h"

@@ -27,6 +27,7 @@ check_PROGRAMS +=           \
 	tests/test_model          \
 	tests/test_nn             \
 	tests/test_ops            \
+	tests/test_output         \
 	tests/test_plan           \
 	tests/test_quantize       \
 	tests/test_recipe         \

@@ -73,7 +73,7 @@ static tmb_status make_folder(tmb_output *o, tmb_err *err)
                                 "first",
                                 parent, name);
     if (!status) status = refuse_source(o, fd, err);
-    if (!status && mkdirat(fd, name, 0755))
+    if (!status && mkdirat(fd, name, 0777))
         status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create the folder", o->folder);
     if (!status) {
         o->created = true;
@@ -230,7 +230,11 @@ static tmb_status lock(tmb_output *o, tmb_err *err)
         struct stat held, named;
         o->lockfd =
             tmb_openat(o->dirfd, TMB_JOURNAL_NAME,
-                       O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+                       O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+        if (o->lockfd < 0 && (errno == ELOOP || errno == EISDIR || errno == ENXIO))
+            return tmb_fail(err, TMB_ECREATE,
+                            "%s/%s: is no regular file; remove it or choose another folder",
+                            o->folder, TMB_JOURNAL_NAME);
         if (o->lockfd < 0)
             return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot write its %s", o->folder,
                                   TMB_JOURNAL_NAME);

@@ -66,10 +66,12 @@ tmb_status tmb_run_others(tmb_run *run, const tmb_group_error *errors, tmb_err *
 {
     for (uint32_t i = 0; i < run->plan->n_others; i++) {
         char text[300];
+        /* before a loader could take what is there: the weights are those of one source */
+        TRY(tmb_checkpoint_unchanged(run->plan->job.model->ckpt, err));
         snprintf(text, sizeof text, "file %s", run->plan->others[i].name);
         TRY(tmb_journal_add(&run->output.journal, text, err));
         TRY(write_other(run, i, errors, err));
         run->written += run->plan->others[i].bytes;
     }
-    return tmb_checkpoint_unchanged(run->plan->job.model->ckpt, err);
+    return TMB_OK;
 }

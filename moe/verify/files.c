@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char summary_name[] = "tombac.json";
+static const char summary_name[] = "tombac.json", journal_name[] = "tombac.journal";
 enum { SUMMARY_MAX = 256 << 20 };
 
 typedef enum tmb_file_state {
@@ -173,6 +173,12 @@ tmb_status tmb_check_files(tmb_verifier *v, tmb_err *err)
     char *text = NULL;
     size_t n;
     bool there = false;
+    TRY(tmb_file_exists(&there, v->ckpt->dirfd, journal_name, err));
+    if (there)
+        tmb_find(v, TMB_CHECK_FILE_MISSING, TMB_ERROR, 2, journal_name,
+                 "the run that makes this folder has not ended: run the same command again, it "
+                 "goes on");
+    there = false;
     if (v->options->checksums) TRY(tmb_file_exists(&there, v->ckpt->dirfd, summary_name, err));
     if (!there) {
         if (v->config.quant || v->config.hf)

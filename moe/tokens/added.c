@@ -136,7 +136,7 @@ static tmb_status normalize(tmb_tokenizer *t, tmb_added *a, tmb_err *err)
     if (!status) {
         a->match = malloc(n + 1);
         if (a->match) {
-            memcpy(a->match, text, n);
+            if (n) memcpy(a->match, text, n);
             a->match[n] = 0;
             a->match_n = n;
         } else {
@@ -148,6 +148,15 @@ static tmb_status normalize(tmb_tokenizer *t, tmb_added *a, tmb_err *err)
     return status;
 }
 
+/* One more added token.  An id that is dealt twice is the later one's, and the earlier one matches
+ * nothing: so in the reference, whose table is by id. */
+static void own(tmb_tokenizer *t)
+{
+    uint32_t *owner = &t->owner[t->added[t->n_added].id];
+    if (*owner) t->added[*owner - 1].replaced = true;
+    *owner = (uint32_t)++t->n_added;
+}
+
 static tmb_status deal_id(tmb_tokenizer *t, tmb_added *a, tmb_names *names, uint32_t *next,
                           tmb_err *err)
 {
@@ -155,10 +164,8 @@ static tmb_status deal_id(tmb_tokenizer *t, tmb_added *a, tmb_names *names, uint
     uint32_t twin, at,
         known = tmb_names_find(names, t->added, sizeof *t->added, a->text, a->text_n);
     if (known != TMB_NAMES_NONE) {
-        a->id = t->added[known].id; /* the later entry takes the place of the earlier one */
-        for (size_t i = 0; i < t->n_added; i++)
-            if (t->added[i].id == a->id) t->added[i].replaced = true;
-        t->n_added++;
+        a->id = t->added[known].id;
+        own(t);
         return TMB_OK;
     }
     a->id = tmb_vocab_spelled(&t->vocab, a->text, a->text_n, t->byte_level, &room, err);
@@ -166,7 +173,7 @@ static tmb_status deal_id(tmb_tokenizer *t, tmb_added *a, tmb_names *names, uint
     if (a->id == TMB_NO_ID) a->id = (*next)++;
     TRY(tmb_names_add(names, t->added, sizeof *t->added, t->n_added, t->n_added + 1, &twin, &at,
                       err));
-    t->n_added++;
+    own(t);
     return TMB_OK;
 }
 
@@ -175,7 +182,9 @@ static tmb_status read_all(tmb_tokenizer *t, const tmb_json *json, tmb_names *na
     size_t n = tmb_json_size(json);
     uint32_t next = t->vocab.n_tokens;
     t->added = calloc(n ? n : 1, sizeof *t->added);
-    if (!t->added) return tmb_fail_memory(err, n * sizeof *t->added, "added tokens");
+    t->n_owners = t->vocab.n_ids + n;
+    t->owner = calloc(t->n_owners, sizeof *t->owner);
+    if (!t->added || !t->owner) return tmb_fail_memory(err, n * sizeof *t->added, "added tokens");
     for (size_t i = 0; i < n; i++) {
         tmb_added *a = &t->added[t->n_added];
         TRY(read_entry(t, tmb_json_at(json, i), i, a, err));
@@ -223,6 +232,7 @@ void tmb_added_free(tmb_tokenizer *t)
         free(t->added[i].match);
     }
     free(t->added);
+    free(t->owner);
     free(t->raw.nodes);
     free(t->normal.nodes);
 }

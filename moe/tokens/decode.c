@@ -6,12 +6,10 @@
 
 static const uint8_t meta[3] = {0xe2, 0x96, 0x81}, odd[3] = {0xef, 0xbf, 0xbd};
 
-/* The last added token with this id, NULL when it is one of the vocabulary. */
+/* The added token with this id, NULL when it is one of the vocabulary. */
 static const tmb_added *added_of(const tmb_tokenizer *t, uint32_t id)
 {
-    for (size_t i = t->n_added; i-- > 0;)
-        if (t->added[i].id == id && !t->added[i].replaced) return &t->added[i];
-    return NULL;
+    return id < t->n_owners && t->owner[id] ? &t->added[t->owner[id] - 1] : NULL;
 }
 
 /* Is a token of this text special?  The reference asks for the text, not the id. */
@@ -103,7 +101,7 @@ static tmb_status add_token(decoding *d, uint32_t id)
     bool first = d->n++ == 0;
     if (t->decoder == TMB_DECODE_BYTES) return add_bytes(a, text, n, &d->out, d->err);
     if (t->decoder == TMB_DECODE_METASPACE)
-        return add_spaced(text, n, true, first && t->prefix != TMB_PREFIX_NEVER, &d->out, d->err);
+        return add_spaced(text, n, true, first && t->decode_drop, &d->out, d->err);
     if (t->decode_fallback && fallback_byte(text, n, &byte))
         return tmb_buf_add(&d->run, &byte, 1, d->err);
     TRY(flush(&d->run, &d->out, d->err));

@@ -109,7 +109,8 @@ static tmb_status cut(tmb_encoder *e, const tmb_trie *trie, const uint8_t *text,
         }
         if (a->rstrip) end = space_behind(t, text, n, end);
         if (done < begin) TRY(piece(e, text + done, begin - done, first && done == 0));
-        TRY(put(e, a->id));
+        if (begin < end)
+            TRY(put(e, a->id)); /* lstrip may have nothing left: so does the reference */
         done = end;
     }
     return done < n ? piece(e, text + done, n - done, first && done == 0) : TMB_OK;

@@ -262,10 +262,18 @@ static void find_bytes(tmb_tokenizer *t)
 }
 
 /* May words be cut in front of U+2581?  Not when a merge makes a token that holds it behind another
- * character, or when it could be unknown itself. */
+ * character, when it could be unknown itself, or when unknown characters vanish, so that what
+ * stands at both sides of them meets. */
 static bool cuts_at_space(const tmb_tokenizer *t)
 {
     static const char sign[] = "\xe2\x96\x81";
+    bool kept = t->unk_token != NULL;
+    for (int b = 0; t->byte_fallback && !kept; b++)
+        if (b == 256)
+            kept = true;
+        else if (t->of_byte[b] == TMB_NO_ID)
+            break;
+    if (!kept) return false;
     if (t->ignore_merges || tmb_vocab_find(&t->vocab, sign, 3, false) == TMB_NO_ID) return false;
     for (size_t i = 0; i < t->vocab.merge_room; i++) {
         const tmb_merge *m = &t->vocab.merges[i];

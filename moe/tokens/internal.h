@@ -77,7 +77,9 @@ struct tmb_tokenizer {
 
     /* added tokens */
     tmb_added *added;
-    size_t n_added, added_room;
+    size_t n_added;
+    uint32_t *owner; /* [n_owners] by id: index + 1 of the added token that has it, 0: none */
+    size_t n_owners;
     tmb_trie raw, normal; /* over text as it stands, and normalized */
     bool has_raw, has_normal;
 
@@ -94,10 +96,12 @@ struct tmb_tokenizer {
     /* what goes around a text */
     uint32_t before[TMB_AROUND_MAX], behind[TMB_AROUND_MAX];
     size_t n_before, n_behind;
+    bool has_template; /* TemplateProcessing was read */
 
     /* back to text */
     tmb_decoder decoder;
     char *unknown_decoder;
+    bool decode_drop;                   /* Metaspace: no blank from the first token's sign */
     bool decode_space, decode_fallback; /* Replace U+2581 by ' '; ByteFallback */
     size_t strip;                       /* blanks taken off the front */
 };

@@ -272,6 +272,7 @@ static tmb_status template(tmb_tokenizer *t, const tmb_json *json, tmb_err *err)
                            err));
     if (!seen)
         return wrong(t, "post_processor", "a template that does not hold the text once", err);
+    t->has_template = true;
     return surround(t, front, n_front, back, n_back, err);
 }
 
@@ -289,7 +290,9 @@ tmb_status tmb_parts_processor(tmb_tokenizer *t, const tmb_json *json, tmb_err *
 {
     if (absent(json)) return TMB_OK;
     const char *type = type_of(json);
-    if (is(type, "ByteLevel")) return TMB_OK; /* offsets alone */
+    if (is(type, "ByteLevel")) return TMB_OK;     /* offsets alone */
+    if (t->has_template && !is(type, "Sequence")) /* there the reference wraps each part of it */
+        return unknown(t, "post_processor", "behind TemplateProcessing the type", type, err);
     if (is(type, "TemplateProcessing")) return template(t, json, err);
     if (is(type, "RobertaProcessing") || is(type, "BertProcessing")) return cls_sep(t, json, err);
     if (!is(type, "Sequence")) return unknown(t, "post_processor", "the type", type, err);
@@ -331,7 +334,13 @@ tmb_status tmb_parts_decoder(tmb_tokenizer *t, const tmb_json *json, tmb_err *er
     const char *type = type_of(json);
     t->decoder = TMB_DECODE_UNKNOWN;
     if (is(type, "ByteLevel")) t->decoder = TMB_DECODE_BYTES;
-    if (is(type, "Metaspace")) t->decoder = TMB_DECODE_METASPACE;
+    if (is(type, "Metaspace")) {
+        const char *sign = tmb_json_string(tmb_json_get(json, "replacement"));
+        const char *scheme = tmb_json_string(tmb_json_get(json, "prepend_scheme"));
+        if (sign && is(sign, "\u2581")) t->decoder = TMB_DECODE_METASPACE;
+        t->decode_drop = (!scheme || !is(scheme, "never")) &&
+                         tmb_json_bool(tmb_json_get(json, "add_prefix_space"), true);
+    }
     const tmb_json *list = tmb_json_get(json, "decoders");
     size_t at = 0, i = 0;
     for (; is(type, "Sequence") && i < tmb_json_size(list); i++) {

@@ -1,7 +1,9 @@
 /* cmd_tokenize.c - tombac tokenize: text to token ids and back, a line at a time. */
 #include "config.h"
 #include "src/commands.h"
+#include "src/stop.h"
 
+#include "moe/io/calls.h"
 #include "moe/tokens/lines.h"
 #include "moe/tokens/tokenizer.h"
 
@@ -122,7 +124,8 @@ static tmb_status whole(job *j, int fd, tmb_err *err)
     for (;;) {
         status = tmb_buf_room(&text, 1 << 20, err);
         if (status) break;
-        ssize_t got = read(fd, text.p + text.n, text.room - text.n);
+        ssize_t got;
+        TMB_AGAIN(got, read(fd, text.p + text.n, text.room - text.n));
         if (got < 0) status = tmb_fail_errno(err, TMB_EIO, "%s: cannot read", j->name);
         if (got <= 0) break;
         text.n += (size_t)got;
@@ -155,12 +158,12 @@ static tmb_status run_input(job *j, const char *path, tmb_err *err)
     const char *input;
     TRY(how(j->o, path, &input, err));
     bool standard = !strcmp(path, "-");
-    int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    int fd = standard ? STDIN_FILENO : tmb_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0) return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot open", path);
     j->name = standard ? "standard input" : path;
     tmb_status status =
         !strcmp(input, "text") ? whole(j, fd, err) : each_line(j, fd, !strcmp(input, "jsonl"), err);
-    if (!standard) close(fd);
+    if (!standard) (void)tmb_close(fd);
     return status;
 }
 
@@ -171,6 +174,7 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     TRY(tmb_args_parse(self, &o, argc, argv, operands, err));
     if (o.common.help) return TMB_OK;
     TRY(how(&o, operands[1], &input, err));
+    tmb_stop_uninstall(); /* nothing is left half done: a signal ends it, even while it waits */
     tmb_tokenizer *tokenizer = NULL;
     job j = {.o = &o};
     tmb_status status = tmb_tokenizer_load(&tokenizer, operands[0], err);

@@ -13,9 +13,9 @@ static void on_signal(int number)
     came = number;
 }
 
-void tmb_stop_install(void)
+static void handle(void (*handler)(int), int flags)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
     sigemptyset(&action.sa_mask);
     const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
@@ -24,6 +24,16 @@ void tmb_stop_install(void)
         if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN)
             sigaction(numbers[i], &action, NULL);
     }
+}
+
+void tmb_stop_install(void)
+{
+    handle(on_signal, (int)SA_RESETHAND);
+}
+
+void tmb_stop_uninstall(void)
+{
+    handle(SIG_DFL, 0);
 }
 
 const volatile int *tmb_stop_flag(void)

@@ -2,7 +2,8 @@
 #include "config.h"
 #include "moe/tokens/docs.h"
 
-#include <errno.h>
+#include "moe/io/calls.h"
+
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -33,10 +34,8 @@ tmb_status tmb_docs_open(tmb_docs *d, const char *path, tmb_docs_context *contex
                         "%s: not a file of texts or ids; give .jsonl, .txt, .npy, .bin or "
                         ".safetensors",
                         path);
-    d->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (d->fd < 0)
-        return tmb_fail_errno(err, errno == ENOENT ? TMB_ENOINPUT : TMB_EIO, "%s: cannot open",
-                              path);
+    d->fd = tmb_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+    if (d->fd < 0) return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot open", path);
     if (fstat(d->fd, &st) < 0) return tmb_fail_errno(err, TMB_EIO, "%s: cannot look at it", path);
     if (!S_ISREG(st.st_mode))
         return tmb_fail(err, TMB_EDATA, "%s: no regular file; give a file of texts or ids", path);
@@ -48,7 +47,7 @@ tmb_status tmb_docs_open(tmb_docs *d, const char *path, tmb_docs_context *contex
 void tmb_docs_close(tmb_docs *d)
 {
     if (d->close) d->close(d);
-    if (d->fd >= 0) close(d->fd);
+    if (d->fd >= 0) (void)tmb_close(d->fd);
     *d = (tmb_docs){.fd = -1};
 }
 

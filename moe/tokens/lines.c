@@ -2,12 +2,11 @@
 #include "config.h"
 #include "moe/tokens/lines.h"
 
+#include "moe/io/calls.h"
 #include "moe/io/scan.h"
 #include "moe/tokens/internal.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
 
 enum { CHUNK = 1 << 18 };
 
@@ -34,9 +33,7 @@ static tmb_status fill(tmb_lines *l, tmb_err *err)
                         (unsigned long long)l->line + 1, TMB_LINE_MAX);
     TRY(tmb_buf_room(&l->buf, CHUNK + 1, err)); /* and a NUL */
     ssize_t got;
-    do
-        got = read(l->fd, l->buf.p + l->buf.n, CHUNK);
-    while (got < 0 && errno == EINTR);
+    TMB_AGAIN(got, read(l->fd, l->buf.p + l->buf.n, CHUNK));
     if (got < 0) return tmb_fail_errno(err, TMB_EIO, "%s: cannot read", l->name);
     l->buf.n += (size_t)got;
     l->end = got == 0;

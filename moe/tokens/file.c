@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILE_MAX_BYTES (256u << 20)
+#define FILE_MAX_BYTES (128u << 20)
 #define FILE_NAME      "tokenizer.json"
 
 /* The values that are small, by key. */

@@ -81,7 +81,6 @@ struct tmb_tokenizer {
     uint32_t *owner; /* [n_owners] by id: index + 1 of the added token that has it, 0: none */
     size_t n_owners;
     tmb_trie raw, normal; /* over text as it stands, and normalized */
-    bool has_raw, has_normal;
 
     /* normalizers and pre-tokenizer */
     tmb_step steps[TMB_STEPS_MAX];

@@ -45,5 +45,6 @@ AC_DEFUN([TMB_SUMMARY], [
     CUDA        $have_cuda${have_cuda_why:+ ($have_cuda_why)}
     NCCL        $have_nccl
     sanitizers  ${enable_sanitize:-no}
-    coverage    ${enable_coverage:-no}])
+    coverage    ${enable_coverage:-no}
+    hardening  ${tmb_hardened:- no}])
 ])

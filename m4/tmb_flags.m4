@@ -52,6 +52,43 @@ AC_DEFUN([TMB_FUZZ], [
   AC_SUBST([FUZZ_ENGINE])
   AM_CONDITIONAL([FUZZ], [test "x$enable_fuzz" = xyes])
 ])
+# TMB_HARDEN_FLAG(VARIABLE, FLAGS, NAME, [PROGRAM]): FLAGS to VARIABLE when a program links with them;
+# config.h gets TMB_HARDENED_NAME, which tests/test_hardened.c holds against the program built.
+AC_DEFUN([TMB_HARDEN_FLAG], [
+  AC_MSG_CHECKING([whether $CC takes $2])
+  tmb_save_CFLAGS=$CFLAGS; CFLAGS="$CFLAGS -Werror -fPIC $2"
+  AC_LINK_IFELSE([m4_default([$4], [AC_LANG_PROGRAM()])],
+    [AC_MSG_RESULT([yes]); $1="$$1 $2"; tmb_hardened="$tmb_hardened m4_tolower([$3])"
+     AC_DEFINE([TMB_HARDENED_$3], [1], [Define to 1 when built with $2.])],
+    [AC_MSG_RESULT([no])])
+  CFLAGS=$tmb_save_CFLAGS
+])
+# What makes a memory error that got through harder to use.  After TMB_SANITIZE and its like: glibc's
+# checks of buffer sizes need optimisation, and the sanitizers replace them.
+AC_DEFUN([TMB_HARDEN], [
+  AC_ARG_ENABLE([hardening],
+    [AS_HELP_STRING([--disable-hardening], [build without PIE, RELRO, stack protector and the like])],
+    [], [enable_hardening=yes])
+  TMB_LDFLAGS= tmb_hardened=
+  AS_IF([test "x$enable_hardening" != xno], [
+    TMB_HARDEN_FLAG([TMB_LDFLAGS], [-pie], [PIE])
+    TMB_HARDEN_FLAG([TMB_LDFLAGS], [-Wl,-z,relro], [RELRO])
+    TMB_HARDEN_FLAG([TMB_LDFLAGS], [-Wl,-z,now], [NOW])
+    TMB_HARDEN_FLAG([TMB_LDFLAGS], [-Wl,-z,noexecstack], [NOEXECSTACK])
+    TMB_HARDEN_FLAG([TMB_CFLAGS], [-fstack-protector-strong], [STACK])
+    TMB_HARDEN_FLAG([TMB_CFLAGS], [-fstack-clash-protection], [CLASH])
+    TMB_HARDEN_FLAG([TMB_CFLAGS], [-fcf-protection=full], [CET])
+    AS_IF([test "x$TMB_SANFLAGS$TMB_COVFLAGS" = x], [
+      m4_define([TMB_OPTIMISED], [AC_LANG_PROGRAM([[
+        #include <string.h>
+        #ifndef __OPTIMIZE__
+        #error not optimised
+        #endif]])])
+      TMB_HARDEN_FLAG([TMB_CFLAGS], [-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3], [FORTIFY], [TMB_OPTIMISED])
+    ])
+  ])
+  AC_SUBST([TMB_LDFLAGS])
+])
 AC_DEFUN([TMB_COVERAGE], [
   AC_ARG_ENABLE([coverage], [AS_HELP_STRING([--enable-coverage], [build for 'make coverage' @<:@no@:>@])],
     [], [enable_coverage=no])

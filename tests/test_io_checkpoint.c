@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static char srcdir[1024];
+static char *srcdir;
 
 static void test_fixture(void)
 {
@@ -170,7 +170,7 @@ int main(void)
 {
     const char *tmp = getenv("TMPDIR"), *src = getenv("srcdir");
     char folder[256];
-    if (!realpath(src ? src : ".", srcdir)) return 1;
+    if (!(srcdir = realpath(src ? src : ".", NULL))) return 1;
     snprintf(folder, sizeof folder, "%s/tombac-ckpt-XXXXXX", tmp ? tmp : "/tmp");
     if (!mkdtemp(folder) || chdir(folder)) return 1;
     test_fixture();

@@ -91,13 +91,33 @@ bool tmb_glob(const char *pattern, const char *name)
 
 /* --- regular expressions ---------------------------------------------------------------------- */
 
-/* What a pattern may cost on one name.  An honest one takes some hundred steps. */
-enum { STEPS_MAX = 1000000, DEPTH_MAX = 10000, HEAP_KIB_MAX = 16384, PATTERN_MAX = 1 << 16 };
+/* What a pattern may cost.  An honest one takes some hundred steps on a name; one that takes more
+ * than STEPS_CHEAP may go on to STEPS_MAX on DEAR_MAX names, and one that is not done then is not
+ * asked again: thousands of hostile patterns on thousands of names end all the same. */
+enum {
+    STEPS_CHEAP = 4000,
+    STEPS_MAX = 100000,
+    DEAR_MAX = 256,
+    DEPTH_MAX = 10000,
+    HEAP_KIB_MAX = 16384,
+    PATTERN_MAX = 1 << 16
+};
 
 struct tmb_regex {
     pcre2_code *code;
-    pcre2_match_context *limits;
+    pcre2_match_context *cheap, *dear;
+    int left; /* names on which it may still be dear; 0: given up.  Threads share it. */
 };
+
+static pcre2_match_context *limits(uint32_t steps)
+{
+    pcre2_match_context *c = pcre2_match_context_create(NULL);
+    if (!c) return NULL;
+    pcre2_set_match_limit(c, steps);
+    pcre2_set_depth_limit(c, DEPTH_MAX);
+    pcre2_set_heap_limit(c, HEAP_KIB_MAX);
+    return c;
+}
 
 tmb_status tmb_regex_open(tmb_regex **out, const char *pattern, tmb_err *err)
 {
@@ -124,34 +144,50 @@ tmb_status tmb_regex_open(tmb_regex **out, const char *pattern, tmb_err *err)
         return tmb_fail(err, TMB_EDATA, "regular expression \"%.200s\": %s at character %zu",
                         pattern, why, (size_t)at + 1);
     }
-    re->limits = pcre2_match_context_create(NULL);
-    if (!re->limits) {
+    re->left = DEAR_MAX;
+    re->cheap = limits(STEPS_CHEAP);
+    re->dear = limits(STEPS_MAX);
+    if (!re->cheap || !re->dear) {
         tmb_regex_close(re);
         return tmb_fail_memory(err, n, "a regular expression");
     }
-    pcre2_set_match_limit(re->limits, STEPS_MAX);
-    pcre2_set_depth_limit(re->limits, DEPTH_MAX);
-    pcre2_set_heap_limit(re->limits, HEAP_KIB_MAX);
     *out = re;
     return TMB_OK;
 }
 
-static bool match(const tmb_regex *re, const char *name, uint32_t options)
+static bool over(int n)
 {
+    return n == PCRE2_ERROR_MATCHLIMIT || n == PCRE2_ERROR_DEPTHLIMIT || n == PCRE2_ERROR_HEAPLIMIT;
+}
+
+bool tmb_regex_endless(const tmb_regex *re)
+{
+    return __atomic_load_n(&re->left, __ATOMIC_RELAXED) <= 0;
+}
+
+static bool match(tmb_regex *re, const char *name, uint32_t options)
+{
+    if (tmb_regex_endless(re)) return false;
     pcre2_match_data *data =
         pcre2_match_data_create(1, NULL); /* own: a regex serves many threads */
     if (!data) return false;
-    int n = pcre2_match(re->code, (PCRE2_SPTR)name, strlen(name), 0, options, data, re->limits);
+    size_t length = strlen(name);
+    int n = pcre2_match(re->code, (PCRE2_SPTR)name, length, 0, options, data, re->cheap);
+    if (over(n)) {
+        __atomic_sub_fetch(&re->left, 1, __ATOMIC_RELAXED);
+        n = pcre2_match(re->code, (PCRE2_SPTR)name, length, 0, options, data, re->dear);
+        if (over(n)) __atomic_store_n(&re->left, 0, __ATOMIC_RELAXED);
+    }
     pcre2_match_data_free(data);
     return n >= 0;
 }
 
-bool tmb_regex_match(const tmb_regex *re, const char *name)
+bool tmb_regex_match(tmb_regex *re, const char *name)
 {
     return match(re, name, PCRE2_ANCHORED);
 }
 
-bool tmb_regex_fullmatch(const tmb_regex *re, const char *name)
+bool tmb_regex_fullmatch(tmb_regex *re, const char *name)
 {
     return match(re, name, PCRE2_ANCHORED | PCRE2_ENDANCHORED);
 }
@@ -159,7 +195,8 @@ bool tmb_regex_fullmatch(const tmb_regex *re, const char *name)
 void tmb_regex_close(tmb_regex *re)
 {
     if (!re) return;
-    pcre2_match_context_free(re->limits);
+    pcre2_match_context_free(re->cheap);
+    pcre2_match_context_free(re->dear);
     pcre2_code_free(re->code);
     free(re);
 }
@@ -184,7 +221,8 @@ tmb_status tmb_search_open(tmb_search **out, const char *pattern, tmb_err *err)
     PCRE2_SIZE at;
     tmb_search *s = calloc(1, sizeof *s);
     if (!s) return tmb_fail_memory(err, sizeof *s, "a pattern");
-    s->code = pcre2_compile((PCRE2_SPTR)pattern, strlen(pattern), PCRE2_NEVER_UTF, &code, &at, NULL);
+    s->code =
+        pcre2_compile((PCRE2_SPTR)pattern, strlen(pattern), PCRE2_NEVER_UTF, &code, &at, NULL);
     if (!s->code) {
         char why[128] = "";
         (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);

@@ -17,8 +17,10 @@ bool tmb_glob(const char *pattern, const char *name);
 /* A Python regular expression, compiled by PCRE2 with match limits, so hostile patterns end. */
 typedef struct tmb_regex tmb_regex;
 tmb_status tmb_regex_open(tmb_regex **out, const char *pattern, tmb_err *err) TMB_CHECKED;
-bool tmb_regex_match(const tmb_regex *re, const char *name);     /* re.match: from the start */
-bool tmb_regex_fullmatch(const tmb_regex *re, const char *name); /* re.fullmatch */
+bool tmb_regex_match(tmb_regex *re, const char *name);     /* re.match: from the start */
+bool tmb_regex_fullmatch(tmb_regex *re, const char *name); /* re.fullmatch */
+/* It was given up: on some name it did not end in time, and matches nothing from then on. */
+bool tmb_regex_endless(const tmb_regex *re);
 void tmb_regex_close(tmb_regex *re);
 
 /* A pattern of ours over bytes (no UTF-8, no locale), searched for in texts of any length, by

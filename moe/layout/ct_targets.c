@@ -248,7 +248,7 @@ static void settle_layers(builder *b)
 
 /* Whether the pattern takes a module of another group or an unquantized one; of the ignored
  * (group->format NULL), a quantized one. */
-static bool collides(const tmb_regex *re, const tmb_engine_modules *modules, const builder *b,
+static bool collides(tmb_regex *re, const tmb_engine_modules *modules, const builder *b,
                      const tmb_ct_group *group)
 {
     for (size_t i = 0; i < modules->n; i++) {
@@ -277,7 +277,7 @@ static bool has_word(const char *text, const char *word, size_t n)
 
 /* "(?!(.*\.)?(mtp|visual)\.)": not under the first word that sets each unquantized stranger
  * apart.  Engines rename the text model's prefix more often than those.  NULL: no such words. */
-static const char *keep_out(builder *b, const entry *e, const tmb_regex *re,
+static const char *keep_out(builder *b, const entry *e, tmb_regex *re,
                             const tmb_engine_modules *modules)
 {
     const char *words = NULL;

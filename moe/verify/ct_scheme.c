@@ -135,12 +135,20 @@ static const tmb_scheme *read_scheme(tmb_verifier *v, const tmb_json *group, con
     return s;
 }
 
+enum { EXPRESSIONS_MAX = 1024 };
+
 static bool add_rule(tmb_verifier *v, tmb_ct_rule *rule, const char *text, const tmb_scheme *scheme,
                      tmb_nameset *exact, uint32_t index)
 {
     *rule = (tmb_ct_rule){.text = text, .scheme = scheme};
     if (strncmp(text, "re:", 3) == 0) {
         tmb_err why = {0};
+        if (v->config.ct->n_expressions++ >= EXPRESSIONS_MAX) {
+            tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_ERROR, 4, text,
+                     "one regular expression more than the %d that are read; write fewer",
+                     EXPRESSIONS_MAX);
+            return true;
+        }
         if (tmb_regex_open(&rule->re, text + 3, &why) != TMB_OK)
             tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_ERROR, 3, text,
                      "not a regular expression (%s): engines stop here; mend it", why.message);
@@ -335,9 +343,20 @@ const tmb_scheme *tmb_ct_meant(tmb_ct_config *ct, const tmb_module *m, const cha
     return ct->targets[i].scheme;
 }
 
+static void report_endless(tmb_verifier *v, const tmb_ct_rule *rules, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (rules[i].re && tmb_regex_endless(rules[i].re))
+            tmb_find(v, TMB_CHECK_CONFIG_VALUE, TMB_ERROR, 5, rules[i].text,
+                     "a regular expression that does not end on the names of this model: Python "
+                     "engines hang on it; write it without repeats inside repeats");
+}
+
 void tmb_ct_unused(tmb_verifier *v)
 {
     const tmb_ct_config *ct = v->config.ct;
+    report_endless(v, ct->targets, ct->n_targets);
+    report_endless(v, ct->ignore, ct->n_ignore);
     tmb_ran(v, TMB_CHECK_CONFIG_UNUSED);
     for (uint32_t i = 0; i < ct->n_ignore; i++)
         if (!ct->ignore[i].used && ct->ignore[i].text[0] && !ct->ignore[i].class_name)

@@ -272,6 +272,7 @@ typedef struct tmb_ct_config {
     uint32_t n_sorted;
     const uint32_t *ignore_res; /* regex or class entries of ignore */
     uint32_t n_ignore_res;
+    uint32_t n_expressions; /* of both lists together */
 } tmb_ct_config;
 tmb_status tmb_ct_load(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
 void tmb_ct_close(tmb_ct_config *ct);

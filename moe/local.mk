@@ -163,6 +163,7 @@ libtombac_a_SOURCES +=           \
 	moe/model/archs.c        \
 	moe/model/archs.h        \
 	moe/model/builder.h      \
+	moe/model/complete.c     \
 	moe/model/dims.c         \
 	moe/model/dims.h         \
 	moe/model/fingerprint.c  \

@@ -252,7 +252,7 @@ static tmb_status build(tmb_builder *b, tmb_err *err)
         return tmb_fail(err, TMB_EDATA, "%s: too many tensors", ckpt->path);
     m->names = calloc(1, sizeof *m->names);
     if (!m->names) return tmb_fail_memory(err, sizeof *m->names, "the inventory");
-    tmb_dims_read(&b->dims, ckpt->config);
+    TRY(tmb_dims_read(&b->dims, ckpt->config, err));
     m->model_type = b->dims.model_type;
     m->guessed = b->dims.arch == NULL;
     m->arch = m->guessed ? tmb_arch_unknown() : b->dims.arch;

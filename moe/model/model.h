@@ -105,6 +105,11 @@ typedef struct tmb_model {
 tmb_status tmb_model_open(tmb_model **out, const tmb_checkpoint *ckpt, tmb_err *err) TMB_CHECKED;
 void tmb_model_close(tmb_model *model);
 
+/* TMB_EDATA naming the first expert that is missing, lacks a projection that others have, is empty, or
+ * does not fit its own parts; of architectures that are known also one of another shape, fewer experts
+ * than config.json says, no router; and blocks of FP8 that are not 128 x 128.  A source must pass before it is quantized. */
+tmb_status tmb_model_complete(const tmb_model *model, tmb_err *err) TMB_CHECKED;
+
 /* NULL when there is none; O(1). */
 const tmb_unit *tmb_model_find(const tmb_model *model, const char *name);
 

@@ -66,6 +66,7 @@ tmb_status tmb_plan_build(tmb_plan **out, const tmb_model *model, const tmb_reci
     if ((status = defaults(plan, options, err))) goto out;
     if ((status = views(&p, err))) goto out;
     if ((status = tmb_plan_choose(&p, err))) goto out;
+    if ((status = tmb_model_complete(model, err))) goto out;
     if ((status = tmb_plan_outs(&p, err))) goto out;
     if ((status = tmb_plan_bundles(&p, err))) goto out;
     if ((status = tmb_plan_files(&p, err))) goto out;

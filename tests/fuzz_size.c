@@ -6,20 +6,29 @@
 
 #include <string.h>
 
-/* The value by long multiplication in 128 bits, -1 when it is no size. */
+/* The value by long arithmetic in 128 bits, -1 when it is no size. */
 static __int128 plain(const char *s)
 {
-    __int128 n = 0;
-    const char *p = s;
+    __int128 n = 0, tenths = 1;
+    const char *units = "KMGT", *p = s;
     for (; *p >= '0' && *p <= '9'; p++)
-        if ((n = n * 10 + (*p - '0')) >> 64) return -1;
+        if ((n = n * 10 + (*p - '0')) >> 64 || p - s == 20) return -1;
     if (p == s) return -1;
-    const char *units = "KMGT", *u = *p ? strchr(units, *p == 'k' ? 'K' : *p) : NULL;
+    if (*p == '.')
+        for (p++; *p >= '0' && *p <= '9'; p++, tenths *= 10) {
+            if (tenths == 1000000) return -1;
+            n = n * 10 + (*p - '0');
+        }
+    if (p[-1] == '.') return -1;
+    const char *u = *p ? strchr(units, *p == 'k' ? 'K' : *p) : NULL;
     if (u) {
         n <<= 10 * (u - units + 1);
         p++;
         if (p[0] == 'i' && p[1] == 'B') p++;
+    } else if (tenths > 1) {
+        return -1;
     }
+    n /= tenths;
     if (*p == 'B') p++;
     return *p || n >> 64 ? -1 : n;
 }

@@ -1,8 +1,6 @@
 #include "config.h"
 #include "kernels/base/safe.h"
 
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 
 int tmb_utf8(const char *text, uint32_t *code)
@@ -27,10 +25,15 @@ int tmb_utf8(const char *text, uint32_t *code)
 
 bool tmb_printable(uint32_t c)
 {
-    bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
-    bool reorders = (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
-    return !control && !reorders && c != 0x200e && c != 0x200f && c != 0x061c && c != 0x2028 &&
-           c != 0x2029;
+    static const uint32_t bad[][2] = {
+        {0, 0x1f},        {0x7f, 0x9f},     /* control characters */
+        {0xad, 0xad},     {0x200b, 0x200f}, /* nothing to see, or a direction */
+        {0x61c, 0x61c},   {0x2028, 0x202e}, /* a direction; new lines, and directions that stay */
+        {0x2060, 0x2069}, {0xfeff, 0xfeff},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (c >= bad[i][0] && c <= bad[i][1]) return false;
+    return true;
 }
 
 const char *tmb_safe(char *out, size_t size, const char *text)

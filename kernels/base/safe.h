@@ -13,8 +13,8 @@ int tmb_utf8(const char *s, uint32_t *code);
 bool tmb_printable(uint32_t code);
 
 /* out [size] = text with control characters (C0, DEL, C1), broken UTF-8, line and paragraph
- * separators and what reorders a line (U+200E, 200F, 061C, 202A..202E, 2066..2069) shown as \xNN,
- * byte by byte, cut to fit.  What comes out is valid UTF-8.  Returns out. */
+ * separators, and what reorders a line or cannot be seen (U+00AD, 061C, 200B..200F, 202A..202E,
+ * 2060..2069, FEFF) shown as \xNN, byte by byte, cut to fit.  What comes out is valid UTF-8.  Returns out. */
 const char *tmb_safe(char *out, size_t size, const char *text);
 
 #endif

@@ -107,8 +107,9 @@ tmb_status tmb_file_load(char **out, size_t *n, int dirfd, const char *path, siz
     tmb_status status = TMB_OK;
     uint64_t size = (uint64_t)stat.st_size;
     if (size > max_bytes) {
-        status = tmb_fail(err, TMB_EDATA, "%s: has %llu bytes, %zu are allowed", path,
-                          (unsigned long long)size, max_bytes);
+        status =
+            tmb_fail(err, TMB_EDATA, "%s: has %llu bytes, %zu are allowed; fetch the file again",
+                     path, (unsigned long long)size, max_bytes);
         goto out;
     }
     text = malloc((size_t)size + 1);

@@ -17,6 +17,7 @@ check_PROGRAMS +=           \
 	tests/test_formats        \
 	tests/test_forward        \
 	tests/test_golden         \
+	tests/test_hardened       \
 	tests/test_inventory      \
 	tests/test_io_checkpoint  \
 	tests/test_io_files       \
@@ -31,6 +32,7 @@ check_PROGRAMS +=           \
 	tests/test_plan           \
 	tests/test_quantize       \
 	tests/test_recipe         \
+	tests/test_refused        \
 	tests/test_resume         \
 	tests/test_shipped        \
 	tests/test_verify         \
@@ -56,7 +58,8 @@ EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
 EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_job.h tests/layout_parts.h \
 	tests/loader_rules.h tests/mini_model.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/forward tests/data/golden tests/data/names tests/data/tinymoe
-EXTRA_DIST += tests/malformed/recipes
+EXTRA_DIST += tests/malformed/README.md tests/malformed/bases tests/malformed/cases \
+	tests/malformed/recipes
 EXTRA_DIST += tests/comm_cases.h
 EXTRA_DIST += tests/tokens.h tests/data/tokenizers tests/malformed/tokenizers
 EXTRA_DIST += tests/tokens.h tests/data/tokenizers
@@ -106,6 +109,8 @@ tests_test_malformed_SOURCES = tests/test_malformed.c \
 	tests/malformed/checkpoints/grammar_cases.c  \
 	tests/malformed/checkpoints/header_cases.c   \
 	tests/malformed/checkpoints/index_cases.c
+
+tests_test_refused_SOURCES = tests/test_refused.c tests/malformed/steps.c tests/malformed/steps.h
 
 tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.h src/stop.c src/stop.h \
 	src/table.c src/table.h src/text.c src/text.h

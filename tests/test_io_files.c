@@ -45,7 +45,7 @@ static void test_publish(int dir)
        "and loaded");
     free(text);
     ok(tmb_file_load(&text, &n, dir, "a", 4, &err) == TMB_EDATA &&
-           strcmp(err.message, "a: has 5 bytes, 4 are allowed") == 0,
+           strcmp(err.message, "a: has 5 bytes, 4 are allowed; fetch the file again") == 0,
        "at most so many bytes");
     ok(!tmb_file_publish(dir, ".", "a", "", 0, &err) &&
            !tmb_file_load(&text, &n, dir, "a", 5, &err) && n == 0,

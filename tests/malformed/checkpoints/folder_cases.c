@@ -29,7 +29,7 @@ const bad_case folder_cases[] = {
     CONFIG("config_number_large", "{'a': 1e999}", "line 1: a number too large, near '1e999'" FIX),
     CONFIG("config_python_none", "{'a': None}", "line 1: is no JSON, near 'None'" FIX),
     CONFIG("config_deep", DEEP(DEEP(DEEP("["))), "line 1: values are nested too deep, near '['" FIX),
-    {"config_too_large", 65, "config.json: has 16777217 bytes, 16777216 are allowed", NULL,
+    {"config_too_large", 65, "config.json: has 16777217 bytes, 16777216 are allowed; fetch the file again", NULL,
      {GOOD(MODEL, "x"), RAW("config.json", "{", 16777217)}},
     {"config_is_folder", 65, "config.json: is a folder, not a regular file; put the file itself there", NULL,
      {GOOD(MODEL, "x"), FOLDER("config.json")}},

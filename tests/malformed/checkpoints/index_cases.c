@@ -80,7 +80,7 @@ const bad_case index_cases[] = {
      NULL,
      {RAW(INDEX, MAP("'x':'model-00001-of-00002.safetensors'"), 0),
       GOOD("model-00001-of-00002.safetensors", "x"), GOOD("model-00002-of-00002.safetensors", "y")}},
-    {"index_too_large", 65, INDEX ": has 536870913 bytes, 536870912 are allowed", NULL,
+    {"index_too_large", 65, INDEX ": has 536870913 bytes, 536870912 are allowed; fetch the file again", NULL,
      {RAW(INDEX, "{", 536870913), TWO}},
     {.name = NULL},
 };

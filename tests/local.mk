@@ -8,6 +8,7 @@ check_PROGRAMS +=           \
 	tests/test_bad_stats      \
 	tests/test_base           \
 	tests/test_calibrate      \
+	tests/test_bitflips       \
 	tests/test_comm           \
 	tests/test_coverage       \
 	tests/test_crash          \
@@ -116,7 +117,7 @@ tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.
 	src/table.c src/table.h src/text.c src/text.h
 
 # Tests that know TOMBAC_LONG=1 (make check-long): all of their cases instead of a sample.
-long_tests = tests/test_crash tests/test_faults
+long_tests = tests/test_bitflips tests/test_crash tests/test_faults
 
 # Kernels of a GPU and their references; what needs one says that it was skipped.
 check_PROGRAMS += tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_route

@@ -39,6 +39,7 @@ AC_DEFUN([TMB_FUZZ], [
   FUZZ_ENGINE=
   AS_IF([test "x$enable_fuzz" = xyes], [
     TMB_SANFLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+    CPPFLAGS="$CPPFLAGS -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION"
     tmb_engine=`$CC -print-file-name=libclang_rt.fuzzer-$host_cpu.a 2>/dev/null`
     tmb_save_CFLAGS=$CFLAGS tmb_save_LIBS=$LIBS
     CFLAGS="$CFLAGS $TMB_SANFLAGS" LIBS="$tmb_engine -lstdc++ $LIBS"

@@ -1,7 +1,8 @@
 /* open.c - which files of a stranger's folder are opened at all.
  *
- * Every step is an openat() that follows no link, so nothing can be swapped in between a check
- * and its use; O_NONBLOCK keeps a FIFO from hanging us before fstat() has seen it. */
+ * Every step is an openat() of one name that follows no link, which is what openat2() would promise
+ * of a whole path: nothing can be swapped in between a check and its use; O_NONBLOCK keeps a FIFO
+ * from hanging us before fstat() has seen it. */
 #include "config.h"
 #include "moe/io/calls.h"
 #include "moe/io/files.h"
@@ -45,7 +46,10 @@ static int open_linked(int dirfd, const char *name)
         return -1;
     }
     int cache = tmb_openat(dirfd, blobs, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0);
-    if (cache < 0) return -1;
+    if (cache < 0) {
+        if (errno == ENOTDIR) errno = ELOOP; /* what O_DIRECTORY makes of a link */
+        return -1;
+    }
     int fd = tmb_openat(cache, blob, FLAGS, 0);
     int kept = errno;
     close(cache);

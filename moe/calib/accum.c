@@ -13,6 +13,7 @@
 enum {
     ROW_BITS = 44, /* a row adds at most 2^44 to a sum */
     ROWS_A_CALL = 1 << 16,
+    BLOCKS_NEAR = 64,         /* rows and sums of these fit a second-level cache */
     WORTH_A_THREAD = 1 << 13, /* blocks of rows: about a tenth of a millisecond */
 };
 static const uint64_t full = (uint64_t)1 << 61;
@@ -137,27 +138,33 @@ static tmb_status add_mixed(feed *f, uint32_t classes, const uint32_t *amax, uin
     return TMB_OK;
 }
 
-static tmb_status feed_block(feed *f, found *o, uint64_t block)
+/* One block of at most TMB_STAT_ROWS rows, from row `at` on. */
+static tmb_status feed_tile(feed *f, found *o, uint64_t block, size_t at)
 {
     uint64_t left = f->shape->in - block * TMB_STAT_BLOCK;
     int width = left < TMB_STAT_BLOCK ? (int)left : TMB_STAT_BLOCK;
-    for (size_t at = 0; at < f->n; at += TMB_STAT_ROWS) {
-        size_t n = f->n - at < TMB_STAT_ROWS ? f->n - at : TMB_STAT_ROWS;
-        const float *x = f->x + at * f->stride + block * TMB_STAT_BLOCK;
-        uint32_t amax[TMB_STAT_ROWS], classes = 0;
-        o->nonfinite += f->shape->stat->look(x, n, f->stride, width, amax, o->values);
-        for (size_t r = 0; r < n; r++) {
-            o->blocks[amax[r] >> 20]++;
-            o->amax = amax[r] > o->amax ? amax[r] : o->amax;
-            if (amax[r]) classes |= 1u << (amax[r] >> 26);
-        }
-        o->seen |= classes;
-        if (!classes) continue; /* all zero */
-        if (classes & (classes - 1))
-            TRY(add_mixed(f, classes, amax, block, x, n, width));
-        else
-            TRY(add_rows(f, __builtin_ctz(classes), block, x, n, f->stride, width));
+    size_t n = f->n - at < TMB_STAT_ROWS ? f->n - at : TMB_STAT_ROWS;
+    const float *x = f->x + at * f->stride + block * TMB_STAT_BLOCK;
+    uint32_t amax[TMB_STAT_ROWS], classes = 0;
+    o->nonfinite += f->shape->stat->look(x, n, f->stride, width, amax, o->values);
+    for (size_t r = 0; r < n; r++) {
+        o->blocks[amax[r] >> 20]++;
+        o->amax = amax[r] > o->amax ? amax[r] : o->amax;
+        if (amax[r]) classes |= 1u << (amax[r] >> 26);
     }
+    o->seen |= classes;
+    if (!classes) return TMB_OK; /* all zero */
+    if (classes & (classes - 1)) return add_mixed(f, classes, amax, block, x, n, width);
+    return add_rows(f, __builtin_ctz(classes), block, x, n, f->stride, width);
+}
+
+/* Tiles of rows outside, blocks inside: a row is then read from its beginning to its end, which
+ * caches foresee, and the sums of the blocks stay near. */
+static tmb_status feed_blocks(feed *f, found *o, uint64_t first, uint64_t end)
+{
+    for (size_t at = 0; at < f->n; at += TMB_STAT_ROWS)
+        for (uint64_t b = first; b < end; b++)
+            TRY(feed_tile(f, o, b, at));
     return TMB_OK;
 }
 
@@ -188,8 +195,7 @@ static void feed_worker(void *ctx)
         if (f->status) end = first;
         pthread_mutex_unlock(&f->lock);
         if (first == end) break;
-        for (uint64_t b = first; b < end && !status; b++)
-            status = feed_block(f, &o, b);
+        status = feed_blocks(f, &o, first, end);
     }
     pthread_mutex_lock(&f->lock);
     if (status) f->status = status;
@@ -234,7 +240,7 @@ tmb_status tmb_accum_feed(tmb_accum *a, const tmb_accum_shape *shape, const char
         if (shape->threads > 1 && rows * blocks >= WORTH_A_THREAD)
             tmb_team_run(shape->threads, feed_worker, &f);
         else {
-            f.step = blocks;
+            f.step = BLOCKS_NEAR;
             feed_worker(&f);
         }
         if (f.status) {

@@ -4,6 +4,7 @@
 #define TMB_TESTS_RUN_JOB_H
 
 #include "moe/quantize/quantize.h"
+#include "moe/quantize/stage.h"
 #include "tests/job.h"
 #include "tests/tap.h"
 
@@ -28,6 +29,11 @@ typedef struct request {
     int stop_after;      /* progress calls; 0: never */
     const char *touch;   /* instead of stopping, change the time of this file */
     uint64_t file_limit; /* bytes a file may have; 0: any */
+    /* of a job in this process: in place of what the plan chose, where they are not 0 */
+    uint64_t ring;
+    uint32_t block_bytes, n_blocks;
+    bool cached;
+    unsigned *seen; /* bit w: a bundle went the way w */
 } request;
 
 typedef struct stopper {
@@ -56,9 +62,15 @@ static inline tmb_status run_here(const request *r, tmb_quantize_result **result
     tmb_status status = job_open(&j, r->source, r->rules, &options);
     tmb_quantize_options q = {.out = r->out,
                               .restart = r->restart,
+                              .cached = r->cached,
                               .watch = {.progress = count_down, .ctx = &stop, .stop = &stop.stop}};
     tmb_quantize_result *mine = NULL;
     *err = j.err;
+    if (!status && r->ring) j.plan->stage_bytes = r->ring;
+    if (!status && r->block_bytes) j.plan->block_bytes = r->block_bytes;
+    if (!status && r->n_blocks) j.plan->n_blocks = r->n_blocks;
+    for (uint32_t i = 0; !status && r->seen && i < j.plan->n_bundles; i++)
+        *r->seen |= 1u << tmb_way_of(j.plan, &j.plan->bundles[i], j.plan->stage_bytes);
     if (!status) status = tmb_quantize(j.plan, &q, &mine, err);
     if (result)
         *result = mine;

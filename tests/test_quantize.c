@@ -28,6 +28,65 @@ static void test_threads(void)
     }
 }
 
+/* Ways through memory that a small job would not take by itself: rings and blocks so small that
+ * bundles are shared by threads, read in parts, or not read ahead at all, and that output waits for
+ * memory, is given up, or written through.  They change no byte. */
+static void test_ways(void)
+{
+    static const struct {
+        const char *source;
+        uint64_t ring;
+        uint32_t block, n_blocks;
+        int threads;
+        bool cached;
+    } ways[] = {
+        {"tinymoe/a", 0, 0, 0, 3, true},           {"tinymoe/a", 1 << 20, 4096, 1, 1, false},
+        {"tinymoe/a", 1 << 20, 4096, 2, 4, false}, {"tinymoe/a", 600 << 10, 8192, 3, 3, true},
+        {"tinymoe/a", 400 << 10, 65536, 4, 2, false}, {"tinymoe/a", 300 << 10, 4096, 3, 4, false},
+        {"arch/gpt_oss", 1 << 20, 4096, 2, 3, false}, {"arch/gpt_oss", 200 << 10, 4096, 1, 2, true},
+        {"arch/llama4_mm", 1 << 20, 4096, 2, 3, false},
+        {"arch/llama4_mm", 160 << 10, 4096, 2, 4, false},
+        {"arch/qwen3_vl_moe", 100 << 10, 4096, 2, 4, false},
+        {"arch/deepseek_v3_fp8", 512 << 10, 4096, 2, 4, false},
+        {"arch/deepseek_v3_fp8", 128 << 10, 4096, 2, 2, false},
+        {"arch/mixtral", 256 << 10, 4096, 1, 3, true},
+        {"arch/mixtral", 128 << 10, 8192, 2, 3, false},
+    };
+    char want[TMB_SHA256_HEX] = "", sha[TMB_SHA256_HEX];
+    unsigned seen = 0;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        tmb_err err = {0};
+        bool first = !i || strcmp(ways[i].source, ways[i - 1].source) != 0;
+        request r = {.source = data_path(ways[i].source),
+                     .out = in_root("ways"),
+                     .rules = users_recipe,
+                     .layout = ways[i].source[0] == 'a' ? "modelopt" /* which keeps stacks */
+                                                        : "compressed-tensors",
+                     .shard_size = 300000,
+                     .threads = 2};
+        if (first) {
+            tmb_status status = run_here(&r, NULL, &err);
+            digest(r.out, want);
+            ok(!status && *want, "%s as it comes %s", ways[i].source, err.message);
+            remove_tree(r.out);
+        }
+        r.threads = ways[i].threads;
+        r.ring = ways[i].ring;
+        r.block_bytes = ways[i].block;
+        r.n_blocks = ways[i].n_blocks;
+        r.cached = ways[i].cached;
+        r.seen = &seen;
+        tmb_status status = run_here(&r, NULL, &err);
+        digest(r.out, sha);
+        ok(!status && strcmp(sha, want) == 0,
+           "ring %llu, %u blocks of %u, %d threads%s: the same bytes %s",
+           (unsigned long long)r.ring, r.n_blocks, r.block_bytes, r.threads,
+           r.cached ? ", cached" : "", err.message);
+        remove_tree(r.out);
+    }
+    ok(seen == 15, "bundles went alone, shared, streamed and unstaged: %x", seen);
+}
+
 /* Every file of the plan is there with its size, and nothing else. */
 static const char *size_fault(const tmb_plan *plan, const char *folder)
 {
@@ -317,6 +376,7 @@ int main(int argc, char **argv)
     test_joint_scale();
     test_memory();
     test_threads();
+    test_ways();
     test_fixtures();
     remove_tree(root);
     return done();

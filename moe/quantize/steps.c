@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define MIB          (UINT64_C(1) << 20)
-#define ALONE_BYTES  (16 * MIB) /* a bundle up to this is not worth sharing */
+#define ALONE_BYTES  (16 * MIB) /* a bundle up to this, or an eighth of the ring, is not shared */
 #define ITEM_BYTES   MIB        /* of input, at least: what a thread takes at once */
 #define STREAM_BYTES (32 * MIB) /* a step of a streamed bundle */
 
@@ -41,6 +41,7 @@ static uint64_t bundle_span(const tmb_plan *plan, const tmb_bundle *bundle)
 tmb_way tmb_way_of(const tmb_plan *plan, const tmb_bundle *bundle, uint64_t stage_bytes)
 {
     uint64_t all = bundle_span(plan, bundle), tile = 0;
+    uint64_t alone = stage_bytes / 8 < ALONE_BYTES ? stage_bytes / 8 : ALONE_BYTES;
     bool slab = false;
     for (uint32_t i = 0; i < bundle->n_units; i++) {
         const tmb_unit *unit = &plan->job.model->units[bundle->units[i]];
@@ -49,7 +50,7 @@ tmb_way tmb_way_of(const tmb_plan *plan, const tmb_bundle *bundle, uint64_t stag
         if (span > tile) tile = span;
         slab = slab || has_slab(plan, bundle->units[i]);
     }
-    if (all <= stage_bytes / 2) return slab || all <= ALONE_BYTES ? TMB_WAY_ALONE : TMB_WAY_SHARED;
+    if (all <= stage_bytes / 2) return slab || all <= alone ? TMB_WAY_ALONE : TMB_WAY_SHARED;
     return slab || tile > stage_bytes / 2 ? TMB_WAY_UNSTAGED : TMB_WAY_STREAM;
 }
 
@@ -218,7 +219,7 @@ static tmb_status stream_step(tmb_stage *s, tmb_step *step, const tmb_piece *pie
         uint64_t out = s->plan->job.model->units[u].out, rows = stream_rows(s, u);
         step->row = s->row;
         step->row_end = out - s->row < rows ? out : s->row + rows;
-        step->unit = s->unit;
+        step->unit = step->scanned.unit = step->written.unit = s->unit;
         step->unit_end = s->unit + 1;
         step->scan = s->scanning;
         step->write = !s->scanning;

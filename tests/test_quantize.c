@@ -337,7 +337,7 @@ static void test_joint_scale(void)
 static void test_memory(void)
 {
     bool instrumented = false;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     instrumented = true;
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)

@@ -283,7 +283,7 @@ static void compare(tmb_sums *sums, const float *ref, const float *got, size_t n
 /* ------------------------------------------------------------------ the search of NVFP4 scales */
 
 /* The error of sixteen blocks, one a lane, each under its own scale c; magnitudes a [16][lanes].
- * *zeroed is the same sum over only those elements whose code is 0.
+ * *zeroed, unless NULL, is the same sum over only those elements whose code is 0.
  *
  * No division is needed to know the code.  A threshold t of E2M1 has three bits and c has four, so
  * t * c is exact; and a float a other than t * c is at least 2^-24 of it away, more than half the
@@ -310,14 +310,14 @@ static inline v16 search_error(const v16 *a, v16 c, v16 *zeroed)
             v = v_select(v_less(over[k], a[i]), value[k], v);
         v16 d = v_sub(a[i], v);
         e[i] = v_mul(d, d);
-        z[i] = v_select(some, none, e[i]);
+        if (zeroed) z[i] = v_select(some, none, e[i]);
     }
     for (int n = 8; n; n /= 2)
         for (int i = 0; i < n; i++) {
             e[i] = v_add(e[i], e[i + n]);
-            z[i] = v_add(z[i], z[i + n]);
+            if (zeroed) z[i] = v_add(z[i], z[i + n]);
         }
-    *zeroed = z[0];
+    if (zeroed) *zeroed = z[0];
     return e[0];
 }
 
@@ -358,7 +358,7 @@ static void search16(uint8_t *codes, const float *x, float ws2)
         v16 cut = v_sub(top, v_mul(c, v_set(6.0f)));
         m16 lost = m_and(v_less_equal(v_set(0.0f), cut), v_less_equal(least, v_mul(cut, cut)));
         on = m_and_not(lost, on);
-        v16 error = search_error(a, c, &zeroed);
+        v16 error = search_error(a, c, NULL);
         m16 better = m_and(on, v_less(error, least));
         least = v_select(better, error, least);
         best = i_select(better, code, best);

@@ -64,6 +64,12 @@ kernels_cpu_libavx512_a_CFLAGS = $(AM_CFLAGS) $(AVX512_CFLAGS)
 libtombac_a_LIBADD += $(kernels_cpu_libavx512_a_OBJECTS)
 endif
 
+if HAVE_NEON
+libtombac_a_SOURCES += kernels/cpu/neon.c
+else
+EXTRA_DIST += kernels/cpu/neon.c
+endif
+
 # CUDA.  A .cu file is a source like any other: the suffix rule makes its object, and nvcc writes
 # dependencies like gcc.  Kernels for one architecture are compiled for it alone.
 libtombac_a_SOURCES +=           \

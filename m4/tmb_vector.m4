@@ -19,4 +19,13 @@ AC_DEFUN([TMB_VECTOR], [
   AS_IF([test -n "$AVX2_CFLAGS"], [AC_DEFINE([HAVE_AVX2], [1], [Define to 1 to build the AVX2 kernels.])])
   AS_IF([test -n "$AVX512_CFLAGS"], [AC_DEFINE([HAVE_AVX512], [1], [Define to 1 to build the AVX-512 kernels.])])
   AC_SUBST([AVX2_CFLAGS]) AC_SUBST([AVX512_CFLAGS])
+  # Every 64-bit ARM has it: no flags, and nothing to ask at run time.
+  AC_MSG_CHECKING([whether $CC compiles for Advanced SIMD])
+  AC_COMPILE_IFELSE([AC_LANG_PROGRAM([[#include <arm_neon.h>
+    #ifndef __aarch64__
+    #error 64-bit ARM only
+    #endif]], [[return (int)vmaxvq_u32(vdupq_n_u32(0));]])], [tmb_neon=yes], [tmb_neon=no])
+  AC_MSG_RESULT([$tmb_neon])
+  AM_CONDITIONAL([HAVE_NEON], [test $tmb_neon = yes])
+  AS_IF([test $tmb_neon = yes], [AC_DEFINE([HAVE_NEON], [1], [Define to 1 to build the Advanced SIMD kernels.])])
 ])

@@ -22,6 +22,11 @@ static const tmb_ops *const tables[] = {
 #else
     NULL,
 #endif
+#ifdef HAVE_NEON
+    &tmb_ops_neon,
+#else
+    NULL,
+#endif
 };
 enum { TABLES = sizeof tables / sizeof *tables };
 
@@ -87,7 +92,7 @@ const tmb_ops *tmb_cpu_ops(void)
 
 static bool network_runs_here(int i)
 {
-    if (!runs_here(i)) return false;
+    if (!networks[i] || !runs_here(i)) return false;
 #ifdef HAVE_AVX2
     if (i == 1) return __builtin_cpu_supports("fma");
 #endif

@@ -5,7 +5,7 @@
 #include "kernels/base/nn.h"
 #include "kernels/base/ops.h"
 
-/* The best table this processor runs.  TOMBAC_CPU=ref|avx2|avx512 in the environment asks for
+/* The best table this processor runs.  TOMBAC_CPU=ref|avx2|avx512|neon in the environment asks for
  * another; one that the processor or the build lacks is ignored.  Asks the processor each time
  * (microseconds in a virtual machine): call it once a job, not once a tile. */
 const tmb_ops *tmb_cpu_ops(void);

@@ -8,6 +8,7 @@
 extern const tmb_ops tmb_ops_ref;
 extern const tmb_ops tmb_ops_avx2;
 extern const tmb_ops tmb_ops_avx512;
+extern const tmb_ops tmb_ops_neon;
 extern const tmb_nn tmb_nn_ref;
 extern const tmb_nn tmb_nn_avx2;
 extern const tmb_nn tmb_nn_avx512;

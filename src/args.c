@@ -6,6 +6,7 @@
 #include "moe/recipe/recipe.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +67,8 @@ static tmb_status unknown(const parser *p, const char *word, tmb_err *err)
     if (!near) /* an abbreviation is far by edits: --max for --max-ram */
         for (size_t i = 0; i < n && !near && strlen(bare) > 1; i++)
             if (!strncmp(names[i], bare, strlen(bare))) near = names[i];
+    for (size_t i = 0; i < n && !near; i++) /* and so is --output for --out */
+        if (strlen(names[i]) > 2 && !strncmp(names[i], bare, strlen(names[i]))) near = names[i];
     if (near)
         return tmb_fail(err, TMB_EUSAGE, "unknown option %.80s; did you mean --%s?", word, near);
     return tmb_fail(err, TMB_EUSAGE, "unknown option %.80s; 'tombac %s --help' lists them", word,
@@ -121,6 +124,11 @@ static tmb_status store(const tmb_arg *arg, const char *value, void *options, tm
             return tmb_fail(err, TMB_EUSAGE,
                             "--%s: '%.80s' is no size; write bytes or 512M, 16G, 1.5T", arg->name,
                             value);
+        if (bytes < 1024) /* nobody means so few */
+            return tmb_fail(err, TMB_EUSAGE,
+                            "--%s: '%.80s' is a number of bytes; write %" PRIu64 "M or %" PRIu64
+                            "G when that is meant",
+                            arg->name, value, bytes, bytes);
         *(uint64_t *)at = bytes;
     }
     return TMB_OK;

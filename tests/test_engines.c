@@ -112,6 +112,22 @@ static void test_hidden_exclusion(void)
     remove_folder(folder);
 }
 
+/* vLLM builds Qwen4's attention without a quantization whose name is that of uniform NVFP4. */
+static void test_by_keys(void)
+{
+    static const char *const models[] = {"qwen4_exp", "qwen3_5_moe"};
+    for (int i = 0; i < 2; i++) {
+        planned o;
+        if (!open_names(&o, models[i], "* = nvfp4\n", MO)) continue;
+        const char *attention = "model.language_model.layers.3.self_attn.qkv_proj";
+        ok(same(tmb_json_string(tmb_json_get(o.q, "quant_algo")),
+                i ? "NVFP4" : "MIXED_PRECISION") &&
+               same(key_of(&o, attention), i ? NULL : "NVFP4"),
+           "%s: one format is written %s", models[i], i ? "as such" : "by keys");
+        close_job(&o);
+    }
+}
+
 /* Recipes cannot do this; a program that chooses formats itself can. */
 static void test_halves(void)
 {
@@ -212,6 +228,7 @@ int main(void)
     test_qwen3_vl();
     test_tied_head();
     test_hidden_exclusion();
+    test_by_keys();
     test_halves();
     test_deepseek_v4();
     test_cautions();

@@ -9,8 +9,8 @@
  *     none that occurs inside a quantized name.
  *   - SGLang leaves out every layer's latent attention when an excluded name *ends* in one of
  *     four projections, whatever stands before.  A final * hides the ending from that rule.
- *   - SGLang renames the beginning of plain names by the model class's table, and for one class asks
- *     by the old beginning: a second entry begins with a *, which no table knows.
+ *   - SGLang renames the beginning of plain names by the model class's table, and for one class
+ * asks by the old beginning: a second entry begins with a *, which no table knows.
  *   - keys are looked up by the engine's own module names: the fused ones, the experts as one. */
 #include "config.h"
 #include "moe/layout/modelopt.h"
@@ -203,6 +203,15 @@ static int group_size(const plan *p)
     return p->mixed ? 0 : tmb_modelopt_format_of(p->modules.formats[0])->group;
 }
 
+/* Whether the one format in use must be written as if it were not the only one. */
+static bool needs_keys(const plan *p)
+{
+    const char *only = algo(p);
+    bool by_keys = p->job->model->arch->quirks & TMB_QUIRK_NVFP4_BY_KEYS;
+    /* SGLang reads W4A16_NVFP4 as one layer's format only */
+    return strcmp(only, "W4A16_NVFP4") == 0 || (by_keys && strcmp(only, "NVFP4") == 0);
+}
+
 /* hf_quant_config.json */
 static tmb_json *file_form(const plan *p, bool kv, bool *good)
 {
@@ -245,9 +254,7 @@ tmb_status tmb_modelopt_config(const tmb_job_view *job, tmb_json *config, const 
     *file_json = NULL;
     tmb_status status = tmb_engine_modules_open(&p.modules, job, true, err);
     if (status) return status;
-    /* SGLang reads W4A16_NVFP4 as one layer's format only */
-    p.mixed = p.modules.n_formats > 1 ||
-              (p.modules.n_formats == 1 && strcmp(algo(&p), "W4A16_NVFP4") == 0);
+    p.mixed = p.modules.n_formats > 1 || (p.modules.n_formats == 1 && needs_keys(&p));
     if (!p.modules.n_formats) {
         *file = NULL; /* nothing is quantized: no loader should think otherwise */
     } else if (collect_keys(&p) && collect_excluded(&p)) {

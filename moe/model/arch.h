@@ -60,6 +60,7 @@ enum {
     TMB_QUIRK_STACKED_OUTPUT = 32,    /* ModelOpt layout keeps quantized experts 3-D; no engine reads them */
     TMB_QUIRK_NO_KV_FP8 = 64,         /* vLLM refuses an FP8 KV cache */
     TMB_QUIRK_EXCLUDE_BY_GLOB = 128,  /* SGLang renames excluded names, and asks by the old ones */
+    TMB_QUIRK_NVFP4_BY_KEYS = 256,    /* vLLM leaves attention out of a uniform NVFP4 model */
 };
 
 /* What an engine cannot load of this architecture: a sentence for whoever quantizes so. */

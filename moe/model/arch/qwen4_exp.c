@@ -38,6 +38,7 @@ const tmb_arch tmb_arch_qwen4_exp = {
     .rows = rows,
     .fuses = fuses,
     .stack = TMB_STACK_OI,
-    .quirks = TMB_QUIRK_NO_KV_FP8,
+    /* models/qwen4_exp/nvidia/model.py, without_modelopt_fp4() */
+    .quirks = TMB_QUIRK_NO_KV_FP8 | TMB_QUIRK_NVFP4_BY_KEYS,
     .not_run = "its linear attention and residual streams",
 };

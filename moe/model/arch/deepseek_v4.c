@@ -34,8 +34,8 @@ static const tmb_arch_rename renames[] = {
     {"w2", "down_proj"},        {"w3", "up_proj"},     {"head", "lm_head"}, {NULL, NULL},
 };
 static const tmb_arch_caution cautions[] = {
-    {"SGLang 0.5.23 reads this architecture's attention in BF16, or as released: write "
-     "@attention = bf16 for it",
+    {"SGLang 0.5.23 reads this architecture's attention in BF16, or as released, and stops or "
+     "answers nonsense otherwise: write @attention = bf16 for it",
      NULL, TMB_ROLE_ATTENTION, NULL, NULL},
     TMB_CAUTIONS_END,
 };

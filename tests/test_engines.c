@@ -128,6 +128,39 @@ static void test_by_keys(void)
     }
 }
 
+/* No engine knows this architecture: what is written must still say one thing of each module. */
+static void test_strange_experts(void)
+{
+    char *folder = invent("{\"model_type\": \"strange\", \"num_hidden_layers\": 2, "
+                          "\"moe_num_experts\": 2}",
+                          "model.decoder.layers.0.mix.mix_gate.weight BF16 2,64\n"
+                          "model.decoder.layers.0.mix.local_experts.0.fc1.weight BF16 64,64\n"
+                          "model.decoder.layers.0.mix.local_experts.0.fc2.weight BF16 64,64\n"
+                          "model.decoder.layers.0.mix.local_experts.1.fc1.weight BF16 64,64\n"
+                          "model.decoder.layers.0.mix.local_experts.1.fc2.weight BF16 64,64\n"
+                          "model.decoder.layers.0.attention.o_proj.weight BF16 64,64\n"
+                          "model.decoder.layers.1.attention.o_proj.weight BF16 64,64\n");
+#define MIX "model.decoder.layers.0.mix."
+    planned o;
+    if (open_at(&o, folder, "*experts* = nvfp4\n* = fp8\n", MO)) {
+        ok(same(key_of(&o, MIX "local_experts.1.fc2"), "NVFP4"),
+           "experts under another name have a key each");
+        close_job(&o);
+    }
+    ct_rules *r = calloc(1, sizeof *r);
+    if (r && open_at(&o, folder, "*experts* = nvfp4\n* = fp8\n", CT) && ct_load(r, o.q)) {
+        ok(same(ct_answer(r, MIX "local_experts.1.fc2"), "nvfp4") &&
+               !ct_answer(r, MIX "mix_gate") &&
+               same(ct_answer(r, "model.decoder.layers.1.attention.o_proj"), "fp8"),
+           "and a target");
+        ct_free(r);
+        close_job(&o);
+    }
+#undef MIX
+    free(r);
+    remove_folder(folder);
+}
+
 /* Recipes cannot do this; a program that chooses formats itself can. */
 static void test_halves(void)
 {
@@ -228,6 +261,7 @@ int main(void)
     test_qwen3_vl();
     test_tied_head();
     test_hidden_exclusion();
+    test_strange_experts();
     test_by_keys();
     test_halves();
     test_deepseek_v4();

@@ -90,12 +90,20 @@ static const char *in_layer(const char *name, long *layer)
     return NULL;
 }
 
-/* Experts of a block that is no "layers.N" ("mtp.0.ffn.experts.3.w1") keep their own parents. */
-static const char *experts_outside(builder *b, const tmb_engine_module *m)
+/* "mlp.experts", "mlp.experts.3.w1": what engines look for in a layer. */
+static bool usual_experts(const char *rest)
+{
+    const char *dot = strchr(rest, '.');
+    return dot && strncmp(dot, ".experts", 8) == 0 && (dot[8] == '.' || !dot[8]);
+}
+
+/* Experts of a block that is no "layers.N" ("mtp.0.ffn.experts.3.w1"), or that are called otherwise
+ * ("moe.local_experts.3.fc1"), keep their own parents. */
+static const char *own_experts(builder *b, const tmb_engine_module *m, const char *rest)
 {
     bool one = m->kind == TMB_MODULE_EXPERT;
-    size_t n = one ? (size_t)(tmb_leaf(m->name) - m->name) : strlen(m->name);
-    const char *own = pattern_of(b, m->name, n);
+    size_t n = one ? (size_t)(tmb_leaf(rest) - rest) : strlen(rest);
+    const char *own = pattern_of(b, rest, n);
     return one || !own ? own : tmb_arena_printf(b->arena, "%s\\.\\d+\\.", own);
 }
 
@@ -132,7 +140,8 @@ static void add(builder *b, const tmb_engine_module *m, int group)
         rest = m->name;
     }
     if (m->kind == TMB_MODULE_EXPERT || m->kind == TMB_MODULE_EXPERTS) {
-        e.parent = e.layer >= 0 ? "\\w+\\.experts\\.\\d+\\." : experts_outside(b, m);
+        e.parent = e.layer >= 0 && usual_experts(rest) ? "\\w+\\.experts\\.\\d+\\."
+                                                       : own_experts(b, m, rest);
         e.leaf = EXPERT_LEAVES;
     } else {
         e.parent = pattern_of(b, rest, (size_t)(leaf - rest));
@@ -142,8 +151,8 @@ static void add(builder *b, const tmb_engine_module *m, int group)
     /* the block has the other name in some engines */
     static const char block[] = "block_sparse_moe\\.";
     if (e.parent && strncmp(e.parent, block, strlen(block)) == 0)
-        e.parent = tmb_arena_printf(b->arena, "(block_sparse_moe|mlp)\\.%s",
-                                    e.parent + strlen(block));
+        e.parent =
+            tmb_arena_printf(b->arena, "(block_sparse_moe|mlp)\\.%s", e.parent + strlen(block));
     if (!e.parent || !e.leaf || (e.layer >= 0 && !e.prefix)) b->no_memory = true;
     b->list[b->n++] = e;
 }
@@ -290,9 +299,7 @@ static const char *keep_out(builder *b, const entry *e, tmb_regex *re,
         if (!dot) return NULL;
         const char *one = pattern_of(b, word, (size_t)(dot - word));
         if (one && words && has_alternative(words, one)) continue;
-        words = !one    ? NULL
-                : words ? tmb_arena_printf(b->arena, "%s|%s", words, one)
-                        : one;
+        words = !one ? NULL : words ? tmb_arena_printf(b->arena, "%s|%s", words, one) : one;
         if (!words) return NULL;
     }
     return words ? tmb_arena_printf(b->arena, "(?!(.*\\.)?(%s)\\.)", words) : NULL;

@@ -62,7 +62,10 @@ static bool collect_keys(plan *p)
     for (size_t i = 0; i < p->modules.n && good; i++) {
         const tmb_engine_module *m = &p->modules.list[i];
         if (!m->format || m->kind == TMB_MODULE_STACK) continue;
-        if (m->kind == TMB_MODULE_EXPERT && !(quirks & TMB_QUIRK_PER_EXPERT_KEYS)) continue;
+        /* one key for all experts of a layer is looked for where they are called so */
+        if (m->kind == TMB_MODULE_EXPERT && !(quirks & TMB_QUIRK_PER_EXPERT_KEYS) &&
+            strstr(m->name, ".experts."))
+            continue;
         good = put_key(p, m->name, m->format);
         const char *at = strstr(m->name, block);
         if (good && at && m->kind == TMB_MODULE_EXPERTS && (quirks & TMB_QUIRK_EXPERT_ALIAS_MLP))

@@ -75,7 +75,7 @@ static const tmb_format *format_of(const tmb_job_view *job, uint32_t unit)
 }
 
 /* 2-D tensors that no rule may move are Linears to engines all the same: routers of an MTP layer,
- * heads.  Tables and norms are not. */
+ * heads.  Tables and norms are not, but a table is only as sure as what tells it. */
 static bool looks_linear(const tmb_model *model, const tmb_unit *unit)
 {
     uint32_t t = unit->stored.part[TMB_PART_CODES];
@@ -84,9 +84,9 @@ static bool looks_linear(const tmb_model *model, const tmb_unit *unit)
     const char *leaf = tmb_leaf(unit->name);
     size_t n = strlen(tensor->name);
     return (tensor->rank == 2 || tensor->rank == 3) && n > 7 &&
-           strcmp(tensor->name + n - 7, ".weight") == 0 && unit->role != TMB_ROLE_EMBEDDING &&
-           unit->role != TMB_ROLE_NORM && !strstr(leaf, "embed") && !strstr(leaf, "norm") &&
-           !strstr(leaf, "conv");
+           strcmp(tensor->name + n - 7, ".weight") == 0 &&
+           (unit->role != TMB_ROLE_EMBEDDING || model->guessed) && unit->role != TMB_ROLE_NORM &&
+           !strstr(leaf, "embed") && !strstr(leaf, "norm") && !strstr(leaf, "conv");
 }
 
 static void add_units(builder *b)

@@ -120,12 +120,26 @@ static bool has_sibling(const tmb_model *m, const tmb_unit *u, const char *leaf)
     return tmb_model_find(m, key) != NULL;
 }
 
+/* A stack of something for each expert whose projection nobody can tell. */
+static bool unknown_stack(const tmb_model *m, const tmb_unit *u)
+{
+    uint32_t t = u->stored.part[TMB_PART_CODES];
+    if (u->linear || t == TMB_NO_TENSOR || !strstr(u->name, "expert")) return false;
+    const tmb_tensor *tensor = &m->ckpt->tensors[t];
+    return tensor->rank == 3 && m->n_experts > 1 && tensor->shape[0] == (uint64_t)m->n_experts;
+}
+
 tmb_status tmb_guess_routers(tmb_builder *b, tmb_err *err)
 {
     tmb_model *m = b->model;
     unsigned noted = 0;
     for (uint32_t i = 0; i < m->n_units; i++) {
         tmb_unit *u = &m->units[i];
+        if (unknown_stack(m, u) && u->role != TMB_ROLE_MTP && u->role != TMB_ROLE_VISION) {
+            u->role = TMB_ROLE_EXPERT;
+            u->keep_why = NULL;
+            u->keep = false;
+        }
         if (!u->linear || u->expert >= 0) continue;
         const char *leaf = u->name + parent_length(u->name);
         bool like_router = m->n_experts > 1 && u->out == (uint64_t)m->n_experts;
@@ -139,6 +153,9 @@ tmb_status tmb_guess_routers(tmb_builder *b, tmb_err *err)
         } else if (role == TMB_ROLE_ROUTER && !like_router && strcmp(leaf, "gate") == 0 &&
                    (has_sibling(m, u, "up") || has_sibling(m, u, "down"))) {
             role = TMB_ROLE_DENSE_MLP; /* gate, up, down of an ordinary MLP */
+        } else if ((role == TMB_ROLE_OTHER || role == TMB_ROLE_DENSE_MLP) && u->out == 1 &&
+                   strstr(leaf, "gate")) {
+            role = TMB_ROLE_SHARED_GATE; /* one number a token: how much of a block to add */
         }
         if (role == u->role) continue;
         u->role = role;

@@ -20,6 +20,9 @@ static const struct {
     {"gate_up_proj", GATE_UP}, {"gate_proj", GATE}, {"up_proj", UP}, {"down_proj", DOWN},
     {"w13", GATE_UP},          {"w1", GATE},        {"w3", UP},      {"w2", DOWN},
     {"input_linear", GATE_UP}, {"gate_up", GATE_UP}, {"output_linear", DOWN},
+    {"w_gate", GATE},          {"w_up", UP},        {"w_down", DOWN},
+    {"gate", GATE},            {"up", UP},          {"down", DOWN},
+    {"v1", UP},
 };
 enum { LEAVES = sizeof leaves / sizeof *leaves };
 

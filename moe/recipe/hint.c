@@ -153,6 +153,13 @@ static tmb_status meant(tmb_decider *d, int32_t rule, const char *other, bool *k
                             glob, other, n, n == 1 ? "" : "s");
 }
 
+static const tmb_unit *first_expert(const tmb_model *m)
+{
+    for (uint32_t u = 0; u < m->n_units; u++)
+        if (m->units[u].role == TMB_ROLE_EXPERT) return &m->units[u];
+    return NULL;
+}
+
 static tmb_status advise(tmb_decider *d, int32_t rule, const set *shapes, const set *parts)
 {
     const tmb_model *m = d->model;
@@ -165,7 +172,14 @@ static tmb_status advise(tmb_decider *d, int32_t rule, const set *shapes, const 
                                 "'%s' matches no module: a number in it is out of range (%d layers "
                                 "of %d experts, counted from 0); '%s' would match",
                                 glob, m->n_layers, m->n_experts, other);
-    if (strstr(glob, "expert") && m->n_experts_groups == 0)
+    const tmb_unit *expert = first_expert(m);
+    bool experts = strstr(glob, "expert") != NULL;
+    if (experts && expert && m->n_experts_groups == 0)
+        return tmb_decider_fail(d, rule,
+                                "'%s' matches no module: the experts of this model lie in %s, in a "
+                                "form that is not known, and stay as they are; remove the rule",
+                                glob, expert->name);
+    if (experts && m->n_experts_groups == 0)
         return tmb_decider_fail(d, rule,
                                 "'%s' matches no module: this model has no routed experts; remove "
                                 "the rule",
@@ -182,6 +196,12 @@ static tmb_status advise(tmb_decider *d, int32_t rule, const set *shapes, const 
     snprintf(other, sizeof other, "*%s*", mended); /* a glob is anchored at both ends */
     status = meant(d, rule, other, &known);
     if (known) return status;
+
+    if (experts && expert && !strstr(expert->name, "experts"))
+        return tmb_decider_fail(d, rule,
+                                "'%s' matches no module: the routed experts of this model are "
+                                "called %s and so on; write @expert in its place",
+                                glob, expert->name);
 
     const char *near = nearest_shape(glob, shapes);
     if (!near) return tmb_decider_fail(d, rule, "'%s' matches no module: there are none", glob);

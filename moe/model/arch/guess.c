@@ -9,9 +9,9 @@ static const char *const types[] = {"", NULL};
 static const char *const prefixes[] = {"model.language_model.", "language_model.model.", NULL};
 static const tmb_arch_row rows[] = {
     {"**." TMB_TOWERS "|vision*|audio*|image*|siglip*|vit*.**", TMB_ROLE_VISION, 0},
-    {"**.embed_tokens|embeddings|embedding|embed|wte|wpe|tok_embeddings|word_embeddings.**",
+    {"**.embed_tokens|*embed|*embedding|*embeddings|wte|wpe.**",
      TMB_ROLE_EMBEDDING, TMB_ARCH_TABLE},
-    {"**.lm_head|output_layer|unembed*.**", TMB_ROLE_LM_HEAD, 0},
+    {"**.lm_head|output_layer|output_head|unembed*.**", TMB_ROLE_LM_HEAD, 0},
     {"output|head.**", TMB_ROLE_LM_HEAD, 0},
 
     {"**.shared_expert_gate|shared_experts_gate|shared_gate.**", TMB_ROLE_SHARED_GATE, 0},

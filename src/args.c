@@ -6,7 +6,6 @@
 #include "moe/recipe/recipe.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,11 +123,6 @@ static tmb_status store(const tmb_arg *arg, const char *value, void *options, tm
             return tmb_fail(err, TMB_EUSAGE,
                             "--%s: '%.80s' is no size; write bytes or 512M, 16G, 1.5T", arg->name,
                             value);
-        if (bytes < 1024) /* nobody means so few */
-            return tmb_fail(err, TMB_EUSAGE,
-                            "--%s: '%.80s' is a number of bytes; write %" PRIu64 "M or %" PRIu64
-                            "G when that is meant",
-                            arg->name, value, bytes, bytes);
         *(uint64_t *)at = bytes;
     }
     return TMB_OK;

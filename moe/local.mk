@@ -195,6 +195,8 @@ libtombac_a_SOURCES +=           \
 	moe/quantize/journal.c   \
 	moe/quantize/journal.h   \
 	moe/quantize/monitor.h   \
+	moe/quantize/measured.c  \
+	moe/quantize/measured.h  \
 	moe/quantize/output.c    \
 	moe/quantize/output.h    \
 	moe/quantize/plan.c      \

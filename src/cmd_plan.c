@@ -6,7 +6,7 @@
 
 typedef struct options {
     tmb_common common;
-    const char *recipe, *layout;
+    const char *recipe, *layout, *stats;
     uint64_t shard_size, max_ram;
     bool resolved, copy_code;
 } options;
@@ -25,7 +25,8 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
                              .shard_size = o.shard_size,
                              .max_ram = o.max_ram,
                              .threads = o.common.threads,
-                             .copy_code = o.copy_code};
+                             .copy_code = o.copy_code,
+                             .stats = o.stats};
     tmb_job job = {0};
     tmb_status status = tmb_job_open(&job, operands[0], err);
     if (!status) status = tmb_job_plan(&job, o.recipe, &want, err);
@@ -48,6 +49,8 @@ static const tmb_arg args[] = {
      "print the complete recipe with every default, and nothing else", NULL},
     {"layout", 0, TMB_ARG_TEXT, offsetof(options, layout), "L",
      "modelopt or compressed-tensors [as the recipe says]", NULL},
+    {"stats", 0, TMB_ARG_TEXT, offsetof(options, stats), "F",
+     "what calibrate measured: scales of activations [cast]", NULL},
     {"shard-size", 0, TMB_ARG_SIZE, offsetof(options, shard_size), "SIZE",
      "largest output shard [as the recipe says, else 5 GB]", NULL},
     {"max-ram", 0, TMB_ARG_SIZE, offsetof(options, max_ram), "SIZE",

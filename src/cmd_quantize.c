@@ -125,10 +125,6 @@ static tmb_status check_options(const options *o, tmb_err *err)
         return tmb_fail(err, TMB_EUSAGE,
                         "no output folder given; add -o with the name of a folder "
                         "that does not exist yet");
-    if (o->stats)
-        return tmb_fail(err, TMB_EUNAVAILABLE,
-                        "--stats: this version has no calibration; leave it out, activation scales "
-                        "are then the calibration-free ones that 'tombac plan' names");
     return TMB_OK;
 }
 
@@ -143,7 +139,8 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
                              .shard_size = o.shard_size,
                              .max_ram = o.max_ram,
                              .threads = o.common.threads,
-                             .copy_code = o.copy_code};
+                             .copy_code = o.copy_code,
+                             .stats = o.stats};
     tmb_job job = {0};
     tmb_quantize_result *result = NULL;
     tmb_meter meter;
@@ -176,7 +173,7 @@ static const tmb_arg args[] = {
     {"layout", 0, TMB_ARG_TEXT, offsetof(options, layout), "L",
      "modelopt or compressed-tensors [as the recipe says]", NULL},
     {"stats", 0, TMB_ARG_TEXT, offsetof(options, stats), "F",
-     "calibration statistics (not in this version)", NULL},
+     "what calibrate measured: scales of activations [cast]", NULL},
     {"max-ram", 0, TMB_ARG_SIZE, offsetof(options, max_ram), "SIZE",
      "hard limit of memory, checked before the start [none]", NULL},
     {"shard-size", 0, TMB_ARG_SIZE, offsetof(options, shard_size), "SIZE",

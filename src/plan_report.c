@@ -128,7 +128,7 @@ void tmb_plan_print_activations(const tmb_plan *plan)
         bool said = !quantized(&plan->rows[i]);
         for (uint32_t k = 0; k < i && !said; k++)
             said = plan->rows[k].spec == plan->rows[i].spec;
-        const char *text = said ? NULL : plan->layout->activations(plan->rows[i].spec);
+        const char *text = said ? NULL : plan->layout->activations(plan->rows[i].spec, plan->job.measured);
         if (text) printf("activations  %s: %s\n", plan->rows[i].spec->name, text);
     }
 }
@@ -214,7 +214,7 @@ static void json_groups(tmb_emit *e, const tmb_plan *plan)
         tmb_emit_int(e, o, "bytes_out", row->bytes_out);
         tmb_emit_num(e, o, "bits_per_weight", bits(row));
         if (quantized(row) && plan->layout->activations)
-            tmb_emit_text(e, o, "activations", plan->layout->activations(row->spec));
+            tmb_emit_text(e, o, "activations", plan->layout->activations(row->spec, plan->job.measured));
     }
 }
 

@@ -26,6 +26,7 @@ check_PROGRAMS +=           \
 	tests/test_io_match       \
 	tests/test_layout         \
 	tests/test_malformed      \
+	tests/test_measured       \
 	tests/test_model          \
 	tests/test_nn             \
 	tests/test_ops            \

@@ -117,13 +117,13 @@ static tmb_status accepts(const tmb_spec *spec, const tmb_unit *unit, bool mixed
     return TMB_OK;
 }
 
-static const char *activations(const tmb_spec *spec)
+static const char *activations(const tmb_spec *spec, bool measured)
 {
     switch (spec->format->act) {
     case TMB_ACT_STATIC:
         return "FP8 by token (experts: by tensor), at run time";
     case TMB_ACT_NVFP4:
-        return "NVFP4 blocks, input_global_scale 1.0";
+        return measured ? "NVFP4 blocks, calibrated" : "NVFP4 blocks, input_global_scale 1.0";
     case TMB_ACT_TOKEN:
         return "FP8 by token, at run time";
     case TMB_ACT_GROUP128:

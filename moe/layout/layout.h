@@ -32,11 +32,20 @@ typedef struct tmb_extra {
     float value;
 } tmb_extra;
 
+/* What calibration learnt about the activations of this model (moe/quantize/measured.c). */
+typedef struct tmb_measured {
+    const char *content;      /* SHA-256 of the statistics */
+    const float *input;       /* [model->n_units] scale of the Linear's input; 0: it needs none */
+    const float *k, *v;       /* [layers] scales of the KV cache; 0: not measured */
+    int layers;
+} tmb_measured;
+
 /* What the whole job is, for functions that need to see all of it. */
 typedef struct tmb_job_view {
     const tmb_model *model;
     const tmb_recipe *recipe;
     const tmb_assignment *assignment;
+    const tmb_measured *measured; /* NULL: activations are cast, their scales are 1 */
 } tmb_job_view;
 
 typedef struct tmb_layout {
@@ -48,9 +57,9 @@ typedef struct tmb_layout {
     tmb_status (*accepts)(const tmb_spec *spec, const tmb_unit *unit, bool mixed,
                           const char **warning, tmb_err *err);
 
-    /* The activation scheme used in this layout without calibration, for the summary:
+    /* The activation scheme used in this layout, with calibration or without, for the summary:
      * "static FP8, input_scale 1.0 (cast)". */
-    const char *(*activations)(const tmb_spec *spec);
+    const char *(*activations)(const tmb_spec *spec, bool measured);
 
     /* Whether activations need TMB_PART_INPUT stored in this layout. */
     bool (*stores_input)(const tmb_spec *spec);

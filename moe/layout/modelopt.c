@@ -58,13 +58,13 @@ static bool stores_input(const tmb_spec *spec)
     return spec->format->act == TMB_ACT_STATIC || spec->format->act == TMB_ACT_NVFP4;
 }
 
-static const char *activations(const tmb_spec *spec)
+static const char *activations(const tmb_spec *spec, bool measured)
 {
     switch (spec->format->act) {
     case TMB_ACT_STATIC:
-        return "static FP8, input_scale 1.0 (cast)";
+        return measured ? "static FP8, calibrated" : "static FP8, input_scale 1.0 (cast)";
     case TMB_ACT_NVFP4:
-        return "NVFP4 blocks, input_scale 1.0";
+        return measured ? "NVFP4 blocks, calibrated" : "NVFP4 blocks, input_scale 1.0";
     case TMB_ACT_TOKEN:
         return "FP8 by token, at run time";
     case TMB_ACT_GROUP128:

@@ -198,6 +198,15 @@ bool tmb_kv_fp8(const tmb_job_view *job)
     return job->recipe->kv_fp8 && !(job->model->arch->quirks & breaks);
 }
 
+/* 1 without calibration: values are cast. */
+static float kv_scale(const tmb_job_view *job, int layer, char which)
+{
+    const tmb_measured *m = job->measured;
+    if (!m || layer < 0 || layer >= m->layers) return 1.0f;
+    float scale = which == 'k' ? m->k[layer] : m->v[layer];
+    return scale > 0 ? scale : 1.0f;
+}
+
 tmb_status tmb_kv_scales(const tmb_job_view *job, bool by_projection, int rank, tmb_arena *arena,
                          tmb_extra **out, size_t *n, tmb_err *err)
 {
@@ -223,7 +232,7 @@ tmb_status tmb_kv_scales(const tmb_job_view *job, bool by_projection, int rank, 
                                                      unit->name, *c, *c)
                                   : tmb_arena_printf(arena, "%.*s%c_scale", parent, unit->name, *c);
                 if (!name) return tmb_fail_memory(err, 2 * layers * sizeof **out, "KV scales");
-                (*out)[(*n)++] = (tmb_extra){name, rank, 1.0f};
+                (*out)[(*n)++] = (tmb_extra){name, rank, kv_scale(job, unit->layer, *c)};
             }
         }
         if (!layers) return TMB_OK;

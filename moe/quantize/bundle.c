@@ -236,7 +236,10 @@ static tmb_status write_scalar(const tmb_worker *k, const tmb_task *task, tmb_pa
         return tmb_shard_write(w, shape, sizeof shape, at, err);
     }
     /* Without calibration activations are cast: their scale is 1. */
-    float value = part == TMB_PART_GLOBAL ? task->global : 1.0f;
+    const tmb_measured *measured = k->plan->job.measured;
+    float value = part == TMB_PART_GLOBAL ? task->global
+                  : measured              ? measured->input[task->unit - k->plan->job.model->units]
+                                          : 1.0f;
     if (slot->reciprocal) value = 1.0f / value;
     return tmb_shard_write(w, &value, sizeof value, at, err);
 }

@@ -55,10 +55,11 @@ tmb_status tmb_journal_identity(const tmb_plan *plan, char **out, tmb_err *err)
     tmb_status status = tmb_sha256(text, n, source, err);
     free(text);
     if (status) return status;
-    tmb_text_printf(&t, "%sversion=%s layout=%s shard_size=%llu copy_code=%d recipe=%s source=%s",
-                    magic, PACKAGE_VERSION, plan->layout->name,
-                    (unsigned long long)plan->options.shard_size, plan->options.copy_code,
-                    plan->resolved_sha256, source);
+    tmb_text_printf(
+        &t, "%sversion=%s layout=%s shard_size=%llu copy_code=%d stats=%s recipe=%s source=%s",
+        magic, PACKAGE_VERSION, plan->layout->name, (unsigned long long)plan->options.shard_size,
+        plan->options.copy_code, plan->job.measured ? plan->job.measured->content : "-",
+        plan->resolved_sha256, source);
     return tmb_text_take(&t, out, NULL, "the journal", err);
 }
 
@@ -69,6 +70,7 @@ const char *tmb_journal_difference(const char *a, const char *b)
         {" layout=", "the layout"},
         {" shard_size=", "the shard size"},
         {" copy_code=", "--copy-code"},
+        {" stats=", "the statistics"},
         {" recipe=", "the recipe"},
         {" source=", "the source"},
     };

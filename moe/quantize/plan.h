@@ -100,6 +100,7 @@ typedef struct tmb_plan_options {
     uint64_t max_ram;    /* 0: no limit */
     int threads;         /* 0: one a processor */
     bool copy_code;      /* also carry *.py over */
+    const char *stats;   /* statistics of calibrate for the scales of activations; NULL: cast */
 } tmb_plan_options;
 
 typedef struct tmb_plan {

@@ -45,10 +45,11 @@ static void command(const tmb_plan *plan, tmb_text *t)
 {
     char line[512];
     snprintf(line, sizeof line,
-             "tombac quantize CKPT --recipe %s --layout %s --shard-size %llu%s -o OUT",
+             "tombac quantize CKPT --recipe %s --layout %s --shard-size %llu%s%s -o OUT",
              plan->job.recipe->name, plan->layout->name,
              (unsigned long long)plan->options.shard_size,
-             plan->options.copy_code ? " --copy-code" : "");
+             plan->options.copy_code ? " --copy-code" : "",
+             plan->job.measured ? " --stats STATS.h5" : "");
     field(t, "  ", "command", line);
 }
 
@@ -80,6 +81,12 @@ static void source(const tmb_plan *plan, tmb_text *t)
     tmb_text_puts(t, "\n    }\n  },\n");
 }
 
+/* The statistics that activation scales come from. */
+static void statistics(const tmb_plan *plan, tmb_text *t)
+{
+    if (plan->job.measured) field(t, "  ", "statistics_sha256", plan->job.measured->content);
+}
+
 /* Each format once, in the order of the table. */
 static void activations(const tmb_plan *plan, tmb_text *t)
 {
@@ -94,7 +101,7 @@ static void activations(const tmb_plan *plan, tmb_text *t)
         tmb_text_printf(t, "%s\n    ", comma);
         tmb_text_json(t, spec->name);
         tmb_text_puts(t, ": ");
-        tmb_text_json(t, plan->layout->activations ? plan->layout->activations(spec) : NULL);
+        tmb_text_json(t, plan->layout->activations ? plan->layout->activations(spec, plan->job.measured) : NULL);
         comma = ",";
     }
     tmb_text_puts(t, "\n  },\n");
@@ -162,6 +169,7 @@ static void write_summary(const tmb_plan *plan, const char (*sha256)[TMB_SHA256_
     field(t, "  ", "layout", plan->layout->name);
     recipe(plan, t);
     source(plan, t);
+    statistics(plan, t);
     activations(plan, t);
     tmb_text_printf(t, "  \"bits_effective\": %.4f,\n  \"groups\": [", plan->bits_effective);
     for (uint32_t i = 0; i < plan->n_rows; i++) {

@@ -328,6 +328,7 @@ static void command(const char **argv, const char *threads)
 
 int main(void)
 {
+    signal(SIGINT, SIG_DFL); /* a shell in the background hands it down ignored */
     make_fast_root();
     char real[PATH_MAX];
     if (realpath(root, real) && strlen(real) < sizeof root) strcpy(root, real);

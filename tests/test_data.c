@@ -237,6 +237,13 @@ static void test_texts(void)
     ok(d && d->sequences[0].ids[0] == 879 && strlen(d->tokenizer_sha256) == 64,
        "a text begins with the template's BOS, and the tokenizer is told by its digest");
     tmb_data_close(d);
+    d = open_with("t.txt", (tmb_data_options){.tokenizer = tokenizer, .vocab = 2000});
+    ok(d && d->n_notes == 1 &&
+           !strcmp(d->notes[0],
+                   "the tokenizer has 888 ids and the embedding 2000 rows; make sure that "
+                   "it is the model's own"),
+       "a tokenizer that is much smaller than the embedding is pointed out");
+    tmb_data_close(d);
     d = open_with("t.txt", (tmb_data_options){.tokenizer = tokenizer, .no_special = true});
     ok(d && d->sequences[0].ids[0] != 879, "and not when it is not wanted");
     tmb_data_close(d);

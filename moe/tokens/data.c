@@ -136,6 +136,21 @@ static tmb_status note(tmb_data *d, const tmb_data_source *s, tmb_err *err)
     return d->notes[d->n_notes++] ? TMB_OK : tmb_fail_memory(err, 0, "a note");
 }
 
+/* A tokenizer of another model cannot be told for sure; one that leaves most of the rows without a
+ * token can be suspected. */
+static tmb_status suspect(tmb_data *d, const tmb_data_options *o, const tmb_tokenizer *tokenizer,
+                          tmb_err *err)
+{
+    uint64_t ids = tmb_tokenizer_ids(tokenizer);
+    if (ids >= o->vocab / 2) return TMB_OK;
+    d->notes[d->n_notes] =
+        tmb_arena_printf(&d->priv->arena,
+                         "the tokenizer has %" PRIu64 " ids and the embedding %" PRIu64
+                         " rows; make sure that it is the model's own",
+                         ids, o->vocab);
+    return d->notes[d->n_notes++] ? TMB_OK : tmb_fail_memory(err, 0, "a note");
+}
+
 static tmb_status fill(tmb_data *d, const tmb_data_options *o, tmb_collection *c, tmb_err *err)
 {
     tmb_docs_context context = {.o = o};
@@ -150,6 +165,7 @@ static tmb_status fill(tmb_data *d, const tmb_data_options *o, tmb_collection *c
         tmb_docs_close(&docs);
         if (!status && s->sequences < s->quota) status = note(d, s, err);
     }
+    if (context.tokenizer && !status) status = suspect(d, o, context.tokenizer, err);
     if (context.tokenizer)
         memcpy(d->tokenizer_sha256, tmb_tokenizer_sha256(context.tokenizer), TMB_SHA256_HEX);
     tmb_encoder_close(context.encoder);
@@ -167,7 +183,7 @@ tmb_status tmb_data_open(tmb_data **out, const tmb_data_options *o, tmb_err *err
     if (d) {
         d->priv = calloc(1, sizeof *d->priv);
         d->sources = calloc(o->n_sources, sizeof *d->sources);
-        d->notes = calloc(o->n_sources, sizeof *d->notes);
+        d->notes = calloc(o->n_sources + 1, sizeof *d->notes);
         d->n_sources = o->n_sources;
     }
     if (!d || !c || !d->priv || !d->sources || !d->notes)

@@ -24,8 +24,8 @@
  * SplitMix64 of `seed` and the source's place.  The result depends on the bytes of the sources, the
  * tokenizer and the options, on nothing else: not on ranks, threads, paths or time.
  *
- * Memory: 4 bytes an id kept (samples x length), twice that while opening; 20 bytes a document of the
- * source at hand; and the longest text, which may have 256 MiB, with its ids. */
+ * Memory: 4 bytes an id kept (samples x length), twice that while opening; 20 bytes a document of
+ * the source at hand; and the longest text, which may have 256 MiB, with its ids. */
 #ifndef TMB_TOKENS_DATA_H
 #define TMB_TOKENS_DATA_H
 

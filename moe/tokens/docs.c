@@ -66,7 +66,7 @@ tmb_status tmb_docs_encoder(tmb_docs *d, tmb_err *err)
                         "checkpoint with tokenizer.json",
                         d->path);
     TRY(tmb_tokenizer_load(&c->tokenizer, c->o->tokenizer, err));
-    uint32_t ids = tmb_tokenizer_ids(c->tokenizer);
+    uint32_t ids = tmb_tokenizer_model_ids(c->tokenizer); /* an added one may go unused */
     if (c->o->vocab && ids > c->o->vocab)
         return tmb_fail(err, TMB_EDATA,
                         "%s: the tokenizer has %" PRIu32

@@ -439,6 +439,11 @@ uint32_t tmb_tokenizer_ids(const tmb_tokenizer *t)
     return t->n_ids;
 }
 
+uint32_t tmb_tokenizer_model_ids(const tmb_tokenizer *t)
+{
+    return t->vocab.n_ids;
+}
+
 const char *tmb_tokenizer_about(const tmb_tokenizer *t)
 {
     return t->about;

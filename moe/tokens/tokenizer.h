@@ -27,6 +27,8 @@ void tmb_tokenizer_close(tmb_tokenizer *tokenizer);
 
 /* The highest id + 1, added tokens included. */
 uint32_t tmb_tokenizer_ids(const tmb_tokenizer *tokenizer);
+/* The same without the tokens that were only added. */
+uint32_t tmb_tokenizer_model_ids(const tmb_tokenizer *tokenizer);
 /* What was recognised, for people: "byte-level BPE, pattern llama-3". */
 const char *tmb_tokenizer_about(const tmb_tokenizer *tokenizer);
 /* SHA-256 of the file, hex. */

@@ -36,6 +36,33 @@ static void results(void)
     }
 }
 
+/* NCCL with one rank, where there is a GPU: over the rank that is alone, and over a thread. */
+static tmb_status nccl_rank(tmb_comm *host, void *ctx, tmb_err *err)
+{
+    tmb_comm *comm = NULL;
+    tmb_comm_options o = {.timeout_s = 60, .over = host};
+    TRY(tmb_comm_open(&comm, "nccl", &o, err));
+    tmb_status status = case_all(comm, ctx, err);
+    tmb_comm_close(comm);
+    return status;
+}
+
+static void nccl(void)
+{
+    tmb_err err = {0};
+    tmb_comm *host = NULL;
+    tmb_status status = tmb_comm_open(&host, "self", NULL, &err);
+    if (!status) status = nccl_rank(host, NULL, &err);
+    tmb_comm_close(host);
+    if (status == TMB_EUNAVAILABLE) {
+        ok(1, "nccl: every operation with one rank # SKIP %s", err.message);
+        return;
+    }
+    ok(!status, "nccl over self: every operation%s%s", status ? ": " : "", err.message);
+    status = tmb_comm_threads_run(1, NULL, nccl_rank, NULL, &err);
+    ok(!status, "nccl over threads: every operation%s%s", status ? ": " : "", err.message);
+}
+
 typedef struct fate {
     int rank; /* who does it */
     int what; /* 0 fails, 1 returns early, 2 hangs, 3 does another operation, 4 another count */
@@ -121,6 +148,9 @@ static void refusals(void)
     ok(tmb_comm_open(&comm, "smoke", NULL, &err) == TMB_EUSAGE && !comm &&
            strstr(err.message, "self, threads, mpi and nccl"),
        "an unknown communicator is refused with the list");
+    ok(tmb_comm_open(&comm, "threads", NULL, &err) == TMB_EUSAGE && !comm &&
+           strstr(err.message, "ranks of one process"),
+       "threads are not opened one by one");
     ok(tmb_comm_threads_run(0, NULL, case_all, NULL, &err) == TMB_EUSAGE, "0 ranks are refused");
     tmb_status status = tmb_comm_open(&comm, "nccl", NULL, &err);
     ok(status && !comm && strstr(err.message, "NCCL"), "nccl without a host communicator: %s",
@@ -164,6 +194,7 @@ int main(int argc, char **argv)
 {
     if (argc == 3 && !strcmp(argv[1], "mpi")) return mpi_main(argv[2]);
     results();
+    nccl();
     failures();
     refusals();
     return done();

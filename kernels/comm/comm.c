@@ -35,6 +35,10 @@ tmb_status tmb_comm_open(tmb_comm **out, const char *spec, const tmb_comm_option
     *out = NULL;
     if (!strcmp(spec, "mpi")) return tmb_comm_open_mpi(out, options, err);
     if (!strcmp(spec, "nccl")) return tmb_comm_open_nccl(out, options, err);
+    if (!strcmp(spec, "threads"))
+        return tmb_fail(
+            err, TMB_EUSAGE,
+            "threads are ranks of one process and begin together; a single one is 'self'");
     if (strcmp(spec, "self"))
         return tmb_fail(err, TMB_EUSAGE,
                         "no communicator is called '%.40s'; there are self, "

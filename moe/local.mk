@@ -97,8 +97,6 @@ libtombac_a_SOURCES +=           \
 	moe/infer/attend.c       \
 	moe/infer/attention.c    \
 	moe/infer/bind.c         \
-	moe/infer/config.c       \
-	moe/infer/config.h       \
 	moe/infer/decoder.h      \
 	moe/infer/enter.c        \
 	moe/infer/experts.c      \
@@ -108,11 +106,15 @@ libtombac_a_SOURCES +=           \
 	moe/infer/keys.h         \
 	moe/infer/load.c         \
 	moe/infer/memory.c       \
+	moe/infer/model_config.c \
+	moe/infer/model_config.h \
 	moe/infer/multiply.c     \
 	moe/infer/observe.h      \
 	moe/infer/rope.c         \
 	moe/infer/rope.h         \
 	moe/infer/route.c        \
+	moe/infer/trace.c        \
+	moe/infer/trace.h        \
 	moe/io/calls.h           \
 	moe/io/checkpoint.c      \
 	moe/io/checkpoint.h      \

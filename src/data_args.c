@@ -59,3 +59,27 @@ tmb_status tmb_calibration_data(tmb_data **out, const tmb_job *job, const tmb_te
     tmb_arena_free(&arena);
     return status;
 }
+
+tmb_status tmb_data_args_open(tmb_data **out, const tmb_data_args *args, const tmb_model *model,
+                              size_t vocab, tmb_err *err)
+{
+    const char *path = model->ckpt->path;
+    tmb_source sources[TMB_TEXTS_MAX];
+    tmb_arena arena = {0};
+    tmb_data_options o = {.sources = sources,
+                          .n_sources = args->data.n,
+                          .tokenizer = path,
+                          .ids_type = args->ids_type && strcmp(args->ids_type, "uint32") == 0
+                                          ? TMB_IDS_U32
+                                          : TMB_IDS_U16,
+                          .vocab = vocab,
+                          .model = path,
+                          .samples = (uint64_t)args->samples,
+                          .length = (uint32_t)args->length,
+                          .fit = TMB_FIT_WHOLE};
+    *out = NULL;
+    tmb_status status = read_sources(sources, &args->data, &arena, err);
+    if (!status) status = tmb_data_open(out, &o, err);
+    tmb_arena_free(&arena);
+    return status;
+}

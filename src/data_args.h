@@ -13,4 +13,16 @@
 tmb_status tmb_calibration_data(tmb_data **out, const tmb_job *job, const tmb_texts *data,
                                 const char *ids_type, tmb_err *err) TMB_CHECKED;
 
+/* --data and its relatives, of a command that takes sources as they are. */
+typedef struct tmb_data_args {
+    tmb_texts data;       /* "NAME=PATH[:WEIGHT]" or "PATH" */
+    const char *ids_type; /* of .bin files: "uint16", "uint32" or NULL */
+    int length, samples;  /* 0: not said */
+} tmb_data_args;
+
+/* Whole documents, each a sequence; length cuts them, samples takes some.  vocab: rows of the
+ * model's embedding. */
+tmb_status tmb_data_args_open(tmb_data **out, const tmb_data_args *args, const tmb_model *model,
+                              size_t vocab, tmb_err *err) TMB_CHECKED;
+
 #endif

@@ -16,6 +16,7 @@ front_door =                     \
 	src/cmd_quantize.c       \
 	src/cmd_tokenize.c       \
 	src/cmd_stats.c          \
+	src/cmd_trace.c          \
 	src/cmd_verify.c         \
 	src/commands.c           \
 	src/commands.h           \

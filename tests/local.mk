@@ -55,7 +55,8 @@ dist_check_SCRIPTS +=       \
 	tests/malformed.test    \
 	tests/mpi.test          \
 	tests/plan.test         \
-	tests/stats.test
+	tests/stats.test         \
+	tests/trace.test
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
 EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_job.h tests/layout_parts.h \
 	tests/loader_rules.h tests/mini_model.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h

@@ -55,6 +55,11 @@ const tmb_config *tmb_decoder_config(const tmb_decoder *d)
     return &d->config;
 }
 
+const tmb_model *tmb_decoder_model(const tmb_decoder *d)
+{
+    return d->model;
+}
+
 int tmb_decoder_layers(const tmb_decoder *d)
 {
     return d->config.layers;

@@ -15,7 +15,7 @@
 
 #include "kernels/base/nn.h"
 #include "kernels/base/ops.h"
-#include "moe/infer/config.h"
+#include "moe/infer/model_config.h"
 #include "moe/infer/observe.h"
 
 typedef struct tmb_decoder tmb_decoder;
@@ -40,6 +40,7 @@ void tmb_decoder_close(tmb_decoder *d);
 void tmb_decoder_limit(tmb_decoder *d, uint64_t layer_bytes);
 
 const tmb_config *tmb_decoder_config(const tmb_decoder *d);
+const tmb_model *tmb_decoder_model(const tmb_decoder *d);
 int tmb_decoder_layers(const tmb_decoder *d);
 /* Whether the layer has a router and routed experts. */
 bool tmb_decoder_is_sparse(const tmb_decoder *d, int layer);

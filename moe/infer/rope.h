@@ -3,7 +3,7 @@
 #ifndef TMB_INFER_ROPE_H
 #define TMB_INFER_ROPE_H
 
-#include "moe/infer/config.h"
+#include "moe/infer/model_config.h"
 #include "moe/infer/keys.h"
 
 /* Fill c->rope from the keys of the text config; `head` is the size of a head, of MLA of its

@@ -1,7 +1,7 @@
 /* arch_forward.h - how an architecture computes: data, no code.
  *
  * An architecture that has one of these can be run by moe/infer/.  What differs from model to model
- * of one architecture is read from config.json (moe/infer/config.c), or seen in the tensors: which
+ * of one architecture is read from config.json (moe/infer/model_config.c), or seen in the tensors: which
  * layers are sparse, which Linears have a bias. */
 #ifndef TMB_MODEL_ARCH_FORWARD_H
 #define TMB_MODEL_ARCH_FORWARD_H

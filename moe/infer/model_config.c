@@ -1,6 +1,6 @@
-/* config.c - the keys of config.json that the computation depends on. */
+/* model_config.c - the keys of config.json that the computation depends on. */
 #include "config.h"
-#include "moe/infer/config.h"
+#include "moe/infer/model_config.h"
 #include "moe/infer/keys.h"
 #include "moe/infer/rope.h"
 #include "moe/model/dims.h"
@@ -194,10 +194,11 @@ static tmb_status refuse(const tmb_model *model, tmb_err *err)
     const char *path = model->ckpt->path, *why = model->arch->not_run;
     if (!*model->model_type)
         return tmb_fail(err, TMB_EDATA,
-                        "%s: config.json names no model_type; the forward pass cannot be told", path);
+                        "%s: config.json names no model_type; the forward pass cannot be told",
+                        path);
     return tmb_fail(err, TMB_EUNAVAILABLE,
                     "%s: %s models cannot be run yet%s%s; inspect, plan, quantize and verify work",
-                    path, model->model_type, why ? ", for " : "", why ? why : "");
+                    path, model->model_type, why ? ", because of " : "", why ? why : "");
 }
 
 tmb_status tmb_config_read(tmb_config *out, const tmb_model *model, tmb_err *err)

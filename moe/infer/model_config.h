@@ -1,11 +1,11 @@
-/* config.h - what config.json says of the computation, checked.
+/* model_config.h - what config.json says of the computation, checked.
  *
  * All numbers are hostile: each has limits, and an error names the file and the key.  What the
  * tensors show (which layers are sparse, which biases there are) is not asked here but in bind.c.
  * Rules: transformers 5.17, models/<type>/configuration_*.py and modeling_rope_utils.py, but for
  * minimax_m2's rotary_dim, which counts. */
-#ifndef TMB_INFER_CONFIG_H
-#define TMB_INFER_CONFIG_H
+#ifndef TMB_INFER_MODEL_CONFIG_H
+#define TMB_INFER_MODEL_CONFIG_H
 
 #include "kernels/base/err.h"
 #include "moe/model/model.h"

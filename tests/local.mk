@@ -28,7 +28,9 @@ check_PROGRAMS +=           \
 	tests/test_malformed      \
 	tests/test_measured       \
 	tests/test_model          \
+	tests/test_model_config   \
 	tests/test_nn             \
+	tests/test_observe        \
 	tests/test_ops            \
 	tests/test_output         \
 	tests/test_plan           \

@@ -83,10 +83,13 @@ static tmb_status take_unit(binder *b, tmb_weight *w, const tmb_unit *u, size_t 
     const tmb_model *m = b->d->model;
     if (u->broken)
         return tmb_fail(b->err, TMB_EDATA, "%s: %s: %s", m->ckpt->path, u->name, u->broken);
-    if (!u->linear || u->out != out || u->in != in)
-        return tmb_fail(
-            b->err, TMB_EDATA, "%s: %s is [%" PRIu64 ", %" PRIu64 "], config.json tells [%zu, %zu]",
-            m->ckpt->path, u->name, u->linear ? u->out : 0, u->linear ? u->in : 0, out, in);
+    if (!u->linear)
+        return tmb_fail(b->err, TMB_EDATA, "%s: %s is no [out, in] weight of a decoder layer",
+                        m->ckpt->path, u->name);
+    if (u->out != out || u->in != in)
+        return tmb_fail(b->err, TMB_EDATA,
+                        "%s: %s is [%" PRIu64 ", %" PRIu64 "], config.json tells [%zu, %zu]",
+                        m->ckpt->path, u->name, u->out, u->in, out, in);
     *w = (tmb_weight){.unit = u, .index = (uint32_t)(u - m->units), .out = out, .in = in};
     w->bf16 = decodes_to_bf16(b, u);
     return TMB_OK;

@@ -169,8 +169,10 @@ static void work(void *ctx)
             if (j->weights[i * j->step + s])
                 status = take_weight(j, reader, j->weights[i * j->step + s], tile, &err);
     }
-    if (status && !__atomic_exchange_n(&j->failed, 1, __ATOMIC_RELAXED) && j->err) *j->err = err;
-    if (status && j->err) j->err->status = j->err->status ? j->err->status : status;
+    if (status && !__atomic_exchange_n(&j->failed, 1, __ATOMIC_RELAXED)) {
+        *j->err = err; /* of the first that failed; it is read when all are done */
+        j->err->status = status;
+    }
     free(tile);
     tmb_reader_close(reader);
 }

@@ -14,8 +14,8 @@ front_door =                     \
 	src/cmd_inspect.c        \
 	src/cmd_plan.c           \
 	src/cmd_quantize.c       \
-	src/cmd_tokenize.c       \
 	src/cmd_stats.c          \
+	src/cmd_tokenize.c       \
 	src/cmd_trace.c          \
 	src/cmd_verify.c         \
 	src/commands.c           \

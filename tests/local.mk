@@ -38,6 +38,7 @@ check_PROGRAMS +=           \
 	tests/test_recipe         \
 	tests/test_refused        \
 	tests/test_resume         \
+	tests/test_route          \
 	tests/test_shipped        \
 	tests/test_verify         \
 	tests/test_stat_ops       \

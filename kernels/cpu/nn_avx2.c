@@ -102,6 +102,22 @@ static void tile(float *sum, const float *x, const float *w, size_t depth, size_
         }
 }
 
+/* Four columns of four rows at a time, as _MM_TRANSPOSE4_PS does it. */
+static inline void turn12(float *to, const float *x, size_t stride)
+{
+    for (size_t g = 0; g < 12; g += 4)
+        for (size_t k = 0; k < 16; k += 4) {
+            const float *from = x + g * stride + k;
+            __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + stride);
+            __m128 c = _mm_loadu_ps(from + 2 * stride), d = _mm_loadu_ps(from + 3 * stride);
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            _mm_storeu_ps(to + 12 * k + g, a);
+            _mm_storeu_ps(to + 12 * (k + 1) + g, b);
+            _mm_storeu_ps(to + 12 * (k + 2) + g, c);
+            _mm_storeu_ps(to + 12 * (k + 3) + g, d);
+        }
+}
+
 #define TABLE tmb_nn_avx2
 #define NAME  "avx2"
 #include "kernels/cpu/nn_vector.h"

@@ -63,6 +63,39 @@ static void tile(float *sum, const float *x, const float *w, size_t depth, size_
         tile_of(sum, x, w, depth, 12);
 }
 
+/* Four columns of four rows at a time: in each quarter of a register rows 4q … 4q+3 of one column.
+ */
+static inline void turn4(__m512 out[4], const float *x, size_t stride)
+{
+    __m512 row[4];
+    for (int i = 0; i < 4; i++)
+        row[i] = _mm512_loadu_ps(x + (size_t)i * stride);
+    __m512 a = _mm512_unpacklo_ps(row[0], row[1]), b = _mm512_unpackhi_ps(row[0], row[1]);
+    __m512 c = _mm512_unpacklo_ps(row[2], row[3]), d = _mm512_unpackhi_ps(row[2], row[3]);
+    out[0] = _mm512_shuffle_ps(a, c, 0x44);
+    out[1] = _mm512_shuffle_ps(a, c, 0xee);
+    out[2] = _mm512_shuffle_ps(b, d, 0x44);
+    out[3] = _mm512_shuffle_ps(b, d, 0xee);
+}
+
+/* The quarter q of a register to p. */
+#define QUARTER(p, x, q) _mm_storeu_ps(p, _mm512_extractf32x4_ps(x, q))
+
+static inline void turn12(float *to, const float *x, size_t stride)
+{
+    for (int g = 0; g < 3; g++) {
+        __m512 column[4]; /* column j of each quarter: columns j, j+4, j+8, j+12 of the block */
+        turn4(column, x + 4 * (size_t)g * stride, stride);
+        for (int j = 0; j < 4; j++) {
+            float *at = to + 12 * j + 4 * g;
+            QUARTER(at, column[j], 0);
+            QUARTER(at + 48, column[j], 1);
+            QUARTER(at + 96, column[j], 2);
+            QUARTER(at + 144, column[j], 3);
+        }
+    }
+}
+
 #define TABLE tmb_nn_avx512
 #define NAME  "avx512"
 #include "kernels/cpu/nn_vector.h"

@@ -1,7 +1,8 @@
 /* nn_vector.h - the body of a vector table of nn.h, included once by each instruction set's file.
  *
  * The includer has defined sixteen lanes of float32 (v16), the few operations on them that are used
- * here, and tile(): the innermost loop of gemm.  TABLE and NAME say what the table is called. */
+ * here, tile(), the innermost loop of gemm, and turn12(), which puts sixteen columns of twelve rows
+ * column by column.  TABLE and NAME say what the table is called. */
 #include "kernels/base/codec.h"
 #include "kernels/cpu/nn_exp.h"
 #include "kernels/cpu/tables.h"
@@ -93,9 +94,14 @@ static void pack_turned(const tmb_packed *to, const float *w, size_t stride)
 static void pack_rows(float *xp, const float *x, size_t rows, size_t in, size_t stride)
 {
     for (size_t r = 0; r < rows; r += ROWS)
-        for (size_t k = 0; k < in; k += LANES)
-            turn(xp + (r * in + k * ROWS), x + r * stride + k, min_size(rows - r, ROWS), ROWS,
-                 min_size(in - k, LANES), stride);
+        for (size_t k = 0; k < in; k += LANES) {
+            float *to = xp + (r * in + k * ROWS);
+            const float *from = x + r * stride + k;
+            if (rows - r >= ROWS && in - k >= LANES)
+                turn12(to, from, stride);
+            else
+                turn(to, from, min_size(rows - r, ROWS), ROWS, min_size(in - k, LANES), stride);
+        }
 }
 
 /* ------------------------------------------------------------------ gemm */

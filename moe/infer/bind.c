@@ -251,6 +251,16 @@ static tmb_status bind_experts(binder *b, const tmb_experts *group)
     return TMB_OK;
 }
 
+/* config.json may say that there are no shared experts; it says nothing: there are. */
+static bool has_shared(const binder *b)
+{
+    const tmb_arch_forward *r = b->d->config.rules;
+    if (!r->shared || !r->shared_key) return r->shared != NULL;
+    const tmb_json *told = tmb_json_get(tmb_dims_text(b->d->model->ckpt->config), r->shared_key);
+    int64_t n = 1;
+    return !tmb_json_is_null(told) && (!tmb_json_integer(told, &n) || n > 0);
+}
+
 static tmb_status bind_sparse(binder *b, const tmb_experts *group)
 {
     const tmb_config *c = &b->d->config;
@@ -271,11 +281,10 @@ static tmb_status bind_sparse(binder *b, const tmb_experts *group)
         else if (!l->correction.tensor)
             return missing(b, "");
     }
-    if (r->shared) {
-        char block[64];
-        snprintf(block, sizeof block, "%s.%s", r->block, r->shared);
-        TRY(bind_mlp(b, block, l->mlp));
-    }
+    if (!has_shared(b)) return bind_experts(b, group);
+    char block[64];
+    snprintf(block, sizeof block, "%s.%s", r->block, r->shared);
+    TRY(bind_mlp(b, block, l->mlp));
     if (r->shared_gate) TRY(part(b, &l->shared_gate, r->block, r->shared_gate, 1, c->hidden));
     return bind_experts(b, group);
 }

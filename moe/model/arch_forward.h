@@ -81,6 +81,7 @@ typedef struct tmb_arch_forward {
     bool scaled;             /* routed_scaling_factor */
     double scale;            /* without it */
     const char *shared;      /* leaf in the block, NULL: no shared experts */
+    const char *shared_key;  /* of config.json: 0 or null says that there are none; NULL: always */
     const char *shared_gate; /* leaf in the block, NULL: not gated */
     bool clamped;            /* the activation of gpt-oss with swiglu_limit, else SwiGLU */
 } tmb_arch_forward;

@@ -33,6 +33,7 @@ static const tmb_arch_forward forward = {
     .scaled = true,
     .scale = 2.5,
     .shared = "shared_experts",
+    .shared_key = "n_shared_experts",
 };
 
 const tmb_arch tmb_arch_deepseek_v3 = {

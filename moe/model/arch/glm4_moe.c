@@ -31,6 +31,7 @@ static const tmb_arch_forward forward = {
     .scaled = true,
     .scale = 1,
     .shared = "shared_experts",
+    .shared_key = "n_shared_experts",
 };
 
 /* models/glm4_moe.py of SGLang 0.5.23 asks for the type of gate_up_proj.weight. */

@@ -24,6 +24,7 @@ static const tmb_arch_forward forward = {
     .routing = TMB_ROUTING_SOFTMAX,
     .renormalize = {"norm_topk_prob", false},
     .shared = "shared_expert",
+    .shared_key = "shared_expert_intermediate_size",
     .shared_gate = "shared_expert_gate",
 };
 

@@ -18,6 +18,19 @@ static const tmb_arch_fuse fuses[] = {
     {{"q_proj", "k_proj", "v_proj"}, {"qkv_proj", "qkv"}},
     TMB_FUSES_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .attention_bias = {"attention_bias", false},
+    .biased = {"q_proj", "k_proj", "v_proj", "o_proj"},
+    .qk_norm = TMB_QK_NORM_HEAD,
+    .use_qk_norm = {NULL, true},
+    .theta = 5e6,
+    .eps = 1e-6,
+    .block = "mlp",
+    .router = "gate",
+    .routing = TMB_ROUTING_SOFTMAX,
+    .renormalize = {NULL, true},
+};
 
 const tmb_arch tmb_arch_qwen3_vl_moe = {
     .name = "qwen3_vl_moe",
@@ -27,4 +40,5 @@ const tmb_arch tmb_arch_qwen3_vl_moe = {
     .fuses = fuses,
     .stack = TMB_STACK_IO,
     .quirks = TMB_QUIRK_EXCLUDE_BY_GLOB,
+    .forward = &forward,
 };

@@ -19,8 +19,7 @@ static void print_help(FILE *to)
     for (int i = 0; tmb_command_at(i); i++)
         fprintf(to, "  %-10s  %s\n", tmb_command_at(i)->name, tmb_command_at(i)->about);
     fputs("\n"
-          "  tombac COMMAND --help    its options and examples\n"
-          "  tombac --version\n"
+          "  tombac COMMAND --help    its options and examples; tombac --version\n"
           "\n"
           "The first hour:\n"
           "  tombac doctor MODEL                            which recipe suits this machine\n"

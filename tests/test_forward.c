@@ -219,9 +219,9 @@ static void check_refused(const char *srcdir, const char *name, const char *why)
 
 int main(int argc, char **argv)
 {
-    static const char *const shipped[] = {"mixtral",   "qwen3_moe",     "deepseek_v3_fp8",
-                                          "gpt_oss",   "gpt_oss_mxfp4", "llama4_mm",
-                                          "minimax_m2"};
+    static const char *const shipped[] = {"mixtral",    "qwen3_moe",     "deepseek_v3_fp8",
+                                          "gpt_oss",    "gpt_oss_mxfp4", "llama4_mm",
+                                          "minimax_m2", "kimi_k25_int4", "qwen3_vl_moe"};
     static const char *const own[] = {"qwen2_moe", "olmoe",    "deepseek_v2", "deepseek_v3",
                                       "kimi_k2",   "glm4_moe", "llama4_text", "qwen3_moe_window"};
     const char *srcdir = getenv("srcdir");

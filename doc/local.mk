@@ -3,4 +3,5 @@ pages = README.md CONTRIBUTING.md NEWS.md SECURITY.md LICENSE \
 	doc/architecture.md doc/engines.md doc/extending.md doc/formats.md doc/forward.md doc/kernel-notes.md doc/recipes.md \
 	doc/statistics.md \
 	doc/speed.md doc/tokens.md
+pages += doc/numbers.md
 EXTRA_DIST += $(pages)

@@ -320,6 +320,15 @@ libtombac_a_SOURCES +=           \
 	moe/infer/layer_cuda.c   \
 	moe/infer/layer_internal.h
 
+# Measurements of GPU kernels.
+libtombac_a_SOURCES +=           \
+	moe/bench/gpu.h          \
+	moe/bench/gpu_encode.c   \
+	moe/bench/gpu_gemm.c     \
+	moe/bench/gpu_layer.c    \
+	moe/bench/gpu_pool.c     \
+	moe/bench/gpu_pool.h
+
 nodist_libtombac_a_SOURCES = $(registries)
 BUILT_SOURCES += $(registries)
 CLEANFILES += $(registries)

@@ -5,6 +5,11 @@ front_door =                     \
 	src/advice.h             \
 	src/args.c               \
 	src/args.h               \
+	src/bench_encode.c       \
+	src/bench_gemm.c         \
+	src/bench_gpu.c          \
+	src/bench_gpu.h          \
+	src/bench_layer.c        \
 	src/bench_quantize.c     \
 	src/bench_report.c       \
 	src/bench_report.h       \

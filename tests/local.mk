@@ -74,7 +74,6 @@ EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/
 
 # Programs that measure, or make what is measured; not run by make check.
 EXTRA_PROGRAMS =            \
-	tests/bench_gemm        \
 	tests/bench_header      \
 	tests/bench_ops         \
 	tests/bench_stats       \
@@ -125,7 +124,7 @@ tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.
 long_tests = tests/test_bitflips tests/test_crash tests/test_faults
 
 # Kernels of a GPU and their references; what needs one says that it was skipped.
-check_PROGRAMS += tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_route
+check_PROGRAMS += tests/test_comm_nccl tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_route
 EXTRA_DIST += tests/random.h
 tests_test_store_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS)
 
@@ -153,6 +152,6 @@ tests_faulty_CPPFLAGS = $(tombac_CPPFLAGS) $(JANSSON_CFLAGS) $(CRYPTO_CFLAGS)
 tests_faulty_wraps = open openat __open_2 __openat_2 fopen close pread __pread_chk pwrite fsync fdatasync \
 	fallocate ftruncate renameat unlinkat rmdir mkdirat fstat fstatat faccessat fstatvfs flock readlinkat \
 	opendir fdopendir readdir malloc calloc realloc posix_memalign aligned_alloc strdup strndup \
-	open_memstream vasprintf __vasprintf_chk pthread_create
+	open_memstream vasprintf __vasprintf_chk pthread_create main
 tests_faulty_LDADD = $(tombac_libs)
 tests_faulty_LDFLAGS = $(AM_LDFLAGS) $(tests_faulty_wraps:%=-Wl,--wrap=%)

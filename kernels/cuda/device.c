@@ -144,6 +144,12 @@ tmb_status tmb_cuda_fill(tmb_cuda *d, void *to, int byte, uint64_t bytes, tmb_er
     return TMB_OK;
 }
 
+tmb_status tmb_cuda_copy(void *to, const void *from, uint64_t bytes, void *stream, tmb_err *err)
+{
+    CUDA_TRY(err, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "copy");
+    return TMB_OK;
+}
+
 tmb_status tmb_cuda_wait(tmb_cuda *d, tmb_err *err)
 {
     CUDA_TRY(err, cudaStreamSynchronize(d->stream), "waiting for the device");

@@ -38,6 +38,9 @@ tmb_status tmb_cuda_download(tmb_cuda *device, void *to, const void *from, uint6
                              tmb_err *err) TMB_CHECKED;
 tmb_status tmb_cuda_fill(tmb_cuda *device, void *to, int byte, uint64_t bytes,
                          tmb_err *err) TMB_CHECKED;
+/* Device to device, on stream (a cudaStream_t); nothing waits. */
+tmb_status tmb_cuda_copy(void *to, const void *from, uint64_t bytes, void *stream,
+                         tmb_err *err) TMB_CHECKED;
 /* Wait for the stream; an error of an earlier launch shows here. */
 tmb_status tmb_cuda_wait(tmb_cuda *device, tmb_err *err) TMB_CHECKED;
 

@@ -19,14 +19,19 @@ struct divider {
     __device__ __forceinline__ divider(float by, float top)
     {
         d = by;
-        r = __fdiv_rn(1.0f, by);
+        r = __frcp_rn(by);
         fast = by >= 0x1p-60f && by <= 0x1p15f && top < 0x1p60f;
+    }
+    /* FAST: the caller has seen that `fast` is set. */
+    template <bool FAST> __device__ __forceinline__ float quotient(float x) const
+    {
+        if (!FAST) return __fdiv_rn(x, d);
+        const float q = __fmul_rn(x, r);
+        return __fmaf_rn(__fmaf_rn(-q, d, x), r, q);
     }
     __device__ __forceinline__ float quotient(float x) const
     {
-        if (!fast) return __fdiv_rn(x, d);
-        const float q = __fmul_rn(x, r);
-        return __fmaf_rn(__fmaf_rn(-q, d, x), r, q);
+        return fast ? quotient<true>(x) : quotient<false>(x);
     }
 };
 
@@ -43,26 +48,22 @@ __device__ __forceinline__ uint32_t e2m1_small(float q)
     return ((r + (r >> 22)) & 7u) | (bits >> 28 & 8u);
 }
 
-/* codes of 16 values, the first in the lowest bits; v holds no -0. */
-__device__ __forceinline__ uint2 e2m1_16(const float *v, const divider &by, float top)
+/* codes of 16 values, the first in the lowest bits; v holds no -0.  PLAIN: no quotient is above 7,
+ * and none vanishes. */
+template <bool PLAIN> __device__ __forceinline__ uint2 e2m1_16(const float *v, const divider &by)
 {
     uint32_t word[2] = {0, 0};
-    /* What is above 7 saturates, and a quotient may vanish: neither happens where the scale fits.
-     */
-    const bool plain = by.fast && top < 6.9f * by.d;
 #pragma unroll
     for (int i = 0; i < 16; i++) {
-        float q = by.quotient(v[i]);
-        if (!plain) q = __fadd_rn(fminf(fmaxf(q, -6.0f), 6.0f), 0.0f);
+        float q = PLAIN ? by.quotient<true>(v[i]) : by.quotient<false>(v[i]);
+        if (!PLAIN) q = __fadd_rn(fminf(fmaxf(q, -6.0f), 6.0f), 0.0f);
         word[i / 8] += e2m1_small(q) << (4 * (i % 8));
     }
     return make_uint2(word[0], word[1]);
 }
-
-/* The quotient with x's sign: the steps above lose that of -0. */
-__device__ __forceinline__ float signed_quotient(const divider &by, float x)
+__device__ __forceinline__ uint2 e2m1_16(const float *v, const divider &by, float top)
 {
-    return copysignf(by.quotient(x), x);
+    return by.fast && top < 6.9f * by.d ? e2m1_16<true>(v, by) : e2m1_16<false>(v, by);
 }
 
 __device__ __forceinline__ uint8_t e4m3_of(float q)
@@ -70,32 +71,44 @@ __device__ __forceinline__ uint8_t e4m3_of(float q)
     return (uint8_t)__nv_cvt_float_to_fp8(q, __NV_SATFINITE, __NV_E4M3);
 }
 
-__device__ __forceinline__ uint4 e4m3_16(const float *v, const divider &by)
+/* The quotient with x's sign: the steps of a fast one lose that of -0. */
+__device__ __forceinline__ float signed_quotient(const divider &by, float x)
 {
-    uint32_t word[4];
+    return copysignf(by.quotient(x), x);
+}
+
+template <bool FAST> __device__ __forceinline__ uint4 e4m3_16_by(const float *v, const divider &by)
+{
+    uint32_t word[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float2 low =
-            make_float2(signed_quotient(by, v[4 * i]), signed_quotient(by, v[4 * i + 1]));
-        const float2 high =
-            make_float2(signed_quotient(by, v[4 * i + 2]), signed_quotient(by, v[4 * i + 3]));
-        word[i] = (uint32_t)__nv_cvt_float2_to_fp8x2(low, __NV_SATFINITE, __NV_E4M3) |
-                  (uint32_t)__nv_cvt_float2_to_fp8x2(high, __NV_SATFINITE, __NV_E4M3) << 16;
+    for (int i = 0; i < 8; i++) {
+        const float2 two = make_float2(copysignf(by.quotient<FAST>(v[2 * i]), v[2 * i]),
+                                       copysignf(by.quotient<FAST>(v[2 * i + 1]), v[2 * i + 1]));
+        word[i / 2] |= (uint32_t)__nv_cvt_float2_to_fp8x2(two, __NV_SATFINITE, __NV_E4M3)
+                       << (16 * (i % 2));
     }
     return make_uint4(word[0], word[1], word[2], word[3]);
 }
+__device__ __forceinline__ uint4 e4m3_16(const float *v, const divider &by)
+{
+    return by.fast ? e4m3_16_by<true>(v, by) : e4m3_16_by<false>(v, by);
+}
 
 /* round(clamp(q, -8, 7)) + 8, as tmb_f32_to_int4(). */
-__device__ __forceinline__ uint2 int4_16(const float *v, const divider &by)
+template <bool FAST> __device__ __forceinline__ uint2 int4_16_by(const float *v, const divider &by)
 {
     uint32_t word[2] = {0, 0};
 #pragma unroll
     for (int i = 0; i < 16; i++) {
-        const float q = fminf(fmaxf(by.quotient(v[i]), -8.0f), 7.0f);
+        const float q = fminf(fmaxf(by.quotient<FAST>(v[i]), -8.0f), 7.0f);
         const uint32_t code = __float_as_uint(__fadd_rn(q, 0x1.8p23f)) - 0x4b400000u + 8u;
         word[i / 8] += code << (4 * (i % 8));
     }
     return make_uint2(word[0], word[1]);
+}
+__device__ __forceinline__ uint2 int4_16(const float *v, const divider &by)
+{
+    return by.fast ? int4_16_by<true>(v, by) : int4_16_by<false>(v, by);
 }
 
 /* Positive E4M3, NaN excluded. */

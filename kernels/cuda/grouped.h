@@ -133,6 +133,10 @@ uint64_t tmb_grouped_workspace(const tmb_grouped *gemm);
 tmb_status tmb_grouped_run(const tmb_grouped *gemm, void *workspace, void *stream,
                            tmb_err *err) TMB_CHECKED;
 
+/* Lines that say which tiles this load takes and why.  offsets [experts + 1]: host memory. */
+void tmb_grouped_explain(const tmb_grouped *gemm, const int32_t *offsets, int processors,
+                         char *text, size_t size);
+
 #ifdef __cplusplus
 }
 #endif

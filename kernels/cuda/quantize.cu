@@ -22,33 +22,49 @@ template <bool SIGN> __device__ __forceinline__ float zero(float v)
     return SIGN ? v : __fadd_rn(v, 0.0f);
 }
 
-template <bool SIGN> __device__ __forceinline__ void load16(float *v, const uint16_t *x)
-{
-    uint4 part[2];
-    part[0] = __ldcs((const uint4 *)x);
-    part[1] = __ldcs((const uint4 *)x + 1);
+/* Sixteen values as they lie in memory. */
+template <class IN> struct raw16 {
+    static constexpr int parts = 16 * sizeof(IN) / 16;
+    uint4 part[parts];
+
+    __device__ __forceinline__ void load(const IN *x)
+    {
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const uint32_t word[4] = {part[i].x, part[i].y, part[i].z, part[i].w};
+        for (int i = 0; i < parts; i++)
+            part[i] = __ldcs((const uint4 *)x + i);
+    }
+    template <bool SIGN> __device__ __forceinline__ void values(float *v) const
+    {
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            v[8 * i + 2 * j] = zero<SIGN>(__uint_as_float(word[j] << 16));
-            v[8 * i + 2 * j + 1] = zero<SIGN>(__uint_as_float(word[j] & 0xffff0000u));
+        for (int i = 0; i < parts; i++) {
+            const uint32_t word[4] = {part[i].x, part[i].y, part[i].z, part[i].w};
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                if (sizeof(IN) == 4) {
+                    v[4 * i + j] = zero<SIGN>(__uint_as_float(word[j]));
+                } else {
+                    v[8 * i + 2 * j] = zero<SIGN>(__uint_as_float(word[j] << 16));
+                    v[8 * i + 2 * j + 1] = zero<SIGN>(__uint_as_float(word[j] & 0xffff0000u));
+                }
+            }
         }
     }
-}
-
-template <bool SIGN> __device__ __forceinline__ void load16(float *v, const float *x)
-{
+    __device__ __forceinline__ float largest() const
+    {
+        float v[16], top = 0.0f;
+        values<true>(v);
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float4 part = __ldcs((const float4 *)x + i);
-        v[4 * i] = zero<SIGN>(part.x);
-        v[4 * i + 1] = zero<SIGN>(part.y);
-        v[4 * i + 2] = zero<SIGN>(part.z);
-        v[4 * i + 3] = zero<SIGN>(part.w);
+        for (int i = 0; i < 16; i++)
+            top = fmaxf(top, fabsf(v[i]));
+        return top;
     }
-}
+    __device__ __forceinline__ uint4 e4m3(const divider &by) const
+    {
+        float v[16];
+        values<true>(v);
+        return e4m3_16(v, by);
+    }
+};
 
 __device__ __forceinline__ float load1(const uint16_t *x)
 {
@@ -57,15 +73,6 @@ __device__ __forceinline__ float load1(const uint16_t *x)
 __device__ __forceinline__ float load1(const float *x)
 {
     return *x;
-}
-
-__device__ __forceinline__ float largest16(const float *v)
-{
-    float top = 0.0f;
-#pragma unroll
-    for (int i = 0; i < 16; i++)
-        top = fmaxf(top, fabsf(v[i]));
-    return top;
 }
 
 /* ---- the rules that choose a scale (moe/format/parts.c) -------------------------------------- */
@@ -101,7 +108,8 @@ struct nvfp4 {
     const float *global;
     __device__ __forceinline__ void operator()(const float *v, float top, uint64_t at, bool) const
     {
-        const float ws2 = *global, six = __fmul_rn(6.0f, ws2), ratio = __fdiv_rn(top, six);
+        const float ws2 = *global;
+        const float ratio = divider(__fmul_rn(6.0f, ws2), top).quotient(top);
         uint32_t s = e4m3_of(ratio);
         if (s == 0) s = ratio == 0.0f ? 0x38 : 0x01;
         const divider by(fmaxf(__fmul_rn(e4m3_value(s), ws2), FLT_TRUE_MIN), top);
@@ -166,9 +174,10 @@ template <class IN, class F>
 __global__ void __launch_bounds__(THREADS) encode_groups(F f, const IN *x, uint64_t n)
 {
     const uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x, at = i < n ? i : n - 1;
-    float v[16];
-    load16<F::sign>(v, x + 16 * at);
-    float top = largest16(v);
+    raw16<IN> raw;
+    raw.load(x + 16 * at);
+    float v[16], top = raw.largest();
+    raw.template values<F::sign>(v);
 #pragma unroll
     for (int d = 1; d < F::share; d *= 2)
         top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
@@ -202,36 +211,38 @@ __device__ __forceinline__ float block_largest(float v, float *scratch)
     return v;
 }
 
-/* A block takes rows round robin.  The row is read twice, the second time from a cache. */
-template <class IN, bool WHOLE>
+/* A block takes rows round robin.  HELD > 0: cols <= 16 * THREADS * HELD and a multiple of 16, and
+ * the row stays in registers; 0: it is read twice. */
+template <class IN, int HELD>
 __global__ void __launch_bounds__(THREADS)
     encode_rows(uint8_t *codes, float *scales, const IN *x, uint64_t rows, uint64_t cols)
 {
     __shared__ float scratch[THREADS / 32];
     for (uint64_t r = blockIdx.x; r < rows; r += gridDim.x) {
         const IN *row = x + r * cols;
-        float v[16], top = 0.0f;
-        if (WHOLE) {
-            for (uint64_t c = threadIdx.x * 16; c < cols; c += THREADS * 16) {
-                load16<true>(v, row + c);
-                top = fmaxf(top, largest16(v));
-            }
-        } else {
-            for (uint64_t c = threadIdx.x; c < cols; c += THREADS)
-                top = fmaxf(top, fabsf(load1(row + c)));
+        raw16<IN> held[HELD > 0 ? HELD : 1];
+        float top = 0.0f;
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            const uint64_t c = ((uint64_t)i * THREADS + threadIdx.x) * 16;
+            if (c < cols) held[i].load(row + c);
         }
+#pragma unroll
+        for (int i = 0; i < HELD; i++)
+            if (((uint64_t)i * THREADS + threadIdx.x) * 16 < cols)
+                top = fmaxf(top, held[i].largest());
+        for (uint64_t c = threadIdx.x; HELD == 0 && c < cols; c += THREADS)
+            top = fmaxf(top, fabsf(load1(row + c)));
         top = block_largest(top, scratch);
         const divider by(scale_fp8(top), top);
         if (threadIdx.x == 0) scales[r] = by.d;
-        if (WHOLE) {
-            for (uint64_t c = threadIdx.x * 16; c < cols; c += THREADS * 16) {
-                load16<true>(v, row + c);
-                *(uint4 *)(codes + r * cols + c) = e4m3_16(v, by);
-            }
-        } else {
-            for (uint64_t c = threadIdx.x; c < cols; c += THREADS)
-                codes[r * cols + c] = e4m3_of(signed_quotient(by, load1(row + c)));
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            const uint64_t c = ((uint64_t)i * THREADS + threadIdx.x) * 16;
+            if (c < cols) *(uint4 *)(codes + r * cols + c) = held[i].e4m3(by);
         }
+        for (uint64_t c = threadIdx.x; HELD == 0 && c < cols; c += THREADS)
+            codes[r * cols + c] = e4m3_of(signed_quotient(by, load1(row + c)));
     }
 }
 
@@ -245,36 +256,30 @@ __global__ void __launch_bounds__(THREADS)
     const uint64_t across = (cols + SIDE - 1) / SIDE, tiles = (rows + SIDE - 1) / SIDE * across;
     for (uint64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
         const uint64_t row0 = t / across * SIDE, col0 = t % across * SIDE;
-        float v[WHOLE ? PASSES : 1][16], top = 0.0f;
+        raw16<IN> held[PASSES];
+        float top = 0.0f;
         const uint64_t col = col0 + threadIdx.x % 8 * 16, row = row0 + threadIdx.x / 8;
-        if (WHOLE) {
 #pragma unroll
-            for (int i = 0; i < PASSES; i++) {
-                if (row + i * ROWS >= rows || col >= cols) continue;
-                load16<true>(v[i], x + (row + i * ROWS) * cols + col);
-                top = fmaxf(top, largest16(v[i]));
-            }
-        } else {
-            for (uint64_t i = threadIdx.x; i < SIDE * SIDE; i += THREADS)
-                if (row0 + i / SIDE < rows && col0 + i % SIDE < cols)
-                    top = fmaxf(top, fabsf(load1(x + (row0 + i / SIDE) * cols + col0 + i % SIDE)));
-        }
+        for (int i = 0; i < PASSES; i++)
+            if (WHOLE && row + i * ROWS < rows && col < cols)
+                held[i].load(x + (row + i * ROWS) * cols + col);
+#pragma unroll
+        for (int i = 0; i < PASSES; i++)
+            if (WHOLE && row + i * ROWS < rows && col < cols) top = fmaxf(top, held[i].largest());
+        for (uint64_t i = threadIdx.x; !WHOLE && i < SIDE * SIDE; i += THREADS)
+            if (row0 + i / SIDE < rows && col0 + i % SIDE < cols)
+                top = fmaxf(top, fabsf(load1(x + (row0 + i / SIDE) * cols + col0 + i % SIDE)));
         top = block_largest(top, scratch);
         const divider by(scale_fp8(top), top);
         if (threadIdx.x == 0) scales[t] = by.d;
-        if (WHOLE) {
 #pragma unroll
-            for (int i = 0; i < PASSES; i++) {
-                const uint64_t at = (row + i * ROWS) * cols + col;
-                if (row + i * ROWS >= rows || col >= cols) continue;
-                *(uint4 *)(codes + at) = e4m3_16(v[i], by);
-            }
-        } else {
-            for (uint64_t i = threadIdx.x; i < SIDE * SIDE; i += THREADS) {
-                const uint64_t at = (row0 + i / SIDE) * cols + col0 + i % SIDE;
-                if (row0 + i / SIDE < rows && col0 + i % SIDE < cols)
-                    codes[at] = e4m3_of(signed_quotient(by, load1(x + at)));
-            }
+        for (int i = 0; i < PASSES; i++)
+            if (WHOLE && row + i * ROWS < rows && col < cols)
+                *(uint4 *)(codes + (row + i * ROWS) * cols + col) = held[i].e4m3(by);
+        for (uint64_t i = threadIdx.x; !WHOLE && i < SIDE * SIDE; i += THREADS) {
+            const uint64_t at = (row0 + i / SIDE) * cols + col0 + i % SIDE;
+            if (row0 + i / SIDE < rows && col0 + i % SIDE < cols)
+                codes[at] = e4m3_of(signed_quotient(by, load1(x + at)));
         }
     }
 }
@@ -288,8 +293,10 @@ __global__ void __launch_bounds__(THREADS) amax_all(uint32_t *out, const IN *x, 
     uint32_t top = 0;
     uint64_t i = ((uint64_t)blockIdx.x * THREADS + threadIdx.x) * 16;
     for (; i + 16 <= n; i += step) {
+        raw16<IN> raw;
         float v[16];
-        load16<true>(v, x + i);
+        raw.load(x + i);
+        raw.template values<true>(v);
 #pragma unroll
         for (int j = 0; j < 16; j++)
             top = max(top, __float_as_uint(v[j]) & 0x7fffffffu);
@@ -354,12 +361,14 @@ template <class IN> void launch(const job &j, const IN *x)
         if (n % 16) encode_rest<<<1, 16, 0, j.stream>>>(j.codes, x, n / 16 * 16, n, j.global);
         return;
     case TMB_ENC_FP8_CHANNEL:
-        if (j.cols % 16)
-            encode_rows<IN, false>
-                <<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
+        if (j.cols % 16 || j.cols > 16 * 4 * THREADS)
+            encode_rows<IN, 0><<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
+        else if (j.cols <= 16 * THREADS)
+            encode_rows<IN, 1><<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
+        else if (j.cols <= 16 * 2 * THREADS)
+            encode_rows<IN, 2><<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
         else
-            encode_rows<IN, true>
-                <<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
+            encode_rows<IN, 4><<<grid, THREADS, 0, j.stream>>>(j.codes, floats, x, j.rows, j.cols);
         return;
     case TMB_ENC_FP8_BLOCK:
         if (j.cols % 16)

@@ -15,6 +15,10 @@ extern "C" {
 tmb_status tmb_cuda_read(const void *memory, uint64_t bytes, void *sink, void *stream,
                          tmb_err *err) TMB_CHECKED;
 
+/* Copy bytes (a multiple of 16) by a plain kernel: the ceiling of what reads and writes as much. */
+tmb_status tmb_cuda_copy_plain(void *to, const void *from, uint64_t bytes, void *stream,
+                               tmb_err *err) TMB_CHECKED;
+
 #ifdef __cplusplus
 }
 #endif

@@ -185,10 +185,14 @@ struct sorter {
     {
         int sum = 0;
         if ((int)threadIdx.x < a.slots) {
+            uint16_t c[SORT_WARPS]; /* all read before the first is used */
+#pragma unroll
+            for (int w = 0; w < SORT_WARPS; w++)
+                c[w] = count[w * a.slots + threadIdx.x];
+#pragma unroll
             for (int w = 0; w < SORT_WARPS; w++) {
-                const int c = count[w * a.slots + threadIdx.x];
                 count[w * a.slots + threadIdx.x] = (uint16_t)sum;
-                sum += c;
+                sum += c[w];
             }
         }
         return sum;
@@ -221,9 +225,7 @@ __device__ int sum_before(int v, int32_t *scratch)
     }
     if (lane == 31) scratch[warp] = sum;
     __syncthreads();
-    int base = 0;
-    for (int w = 0; w < warp; w++)
-        base += scratch[w];
+    const int base = __reduce_add_sync(~0u, lane < warp ? scratch[lane] : 0);
     return base + sum - v;
 }
 

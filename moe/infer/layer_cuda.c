@@ -15,8 +15,9 @@
 typedef struct run {
     tmb_pack pack;
     int first, count;
-    uint64_t each; /* bytes of one expert's weight */
-    uint8_t *weights;
+    uint64_t each;    /* bytes of one expert's weight */
+    uint8_t *weights; /* made when the first of them is set */
+    bool borrowed;
     void *tiles;
 } run;
 
@@ -136,7 +137,6 @@ static tmb_status make_half(tmb_layer *l, half *h, bool down, tmb_err *err)
     for (int i = 0; i < h->n_runs; i++) {
         run *r = &h->runs[i];
         r->each = tmb_pack_bytes(r->pack, (uint64_t)h->out, (uint64_t)h->in);
-        TRY(take(l, &r->weights, r->each * (uint64_t)r->count, err));
         TRY(take(l, &r->tiles, tmb_tiles_bytes(r->count, most_rows(l)), err));
     }
     return TMB_OK;
@@ -191,7 +191,8 @@ static tmb_status gpu_open(tmb_layer *l, tmb_err *err)
 static void free_half(tmb_layer *l, half *h)
 {
     for (int i = 0; h->runs && i < h->n_runs; i++) {
-        if (h->runs[i].weights) tmb_cuda_free(l->device, h->runs[i].weights);
+        if (h->runs[i].weights && !h->runs[i].borrowed)
+            tmb_cuda_free(l->device, h->runs[i].weights);
         if (h->runs[i].tiles) tmb_cuda_free(l->device, h->runs[i].tiles);
     }
     free(h->runs);
@@ -253,8 +254,9 @@ static tmb_status set_bias(tmb_layer *l, half *h, int slot, const float *bias, c
 static tmb_status set_half(tmb_layer *l, half *h, int slot, const tmb_matrix *m,
                            const tmb_matrix *up, tmb_err *err)
 {
-    const run *r = run_of(h, slot);
+    run *r = run_of(h, slot);
     float factor[2];
+    if (!r->weights) TRY(take(l, &r->weights, r->each * (uint64_t)r->count, err));
     void *packed = malloc(r->each);
     if (!packed) return tmb_fail_memory(err, r->each, "a packed expert");
     tmb_status status = tmb_pack_weight(r->pack, packed, factor, m, up,
@@ -329,6 +331,25 @@ static tmb_status gpu_run(tmb_layer *l, const tmb_layer_batch *b, tmb_err *err)
     TRY(run_half(l, &g->down, b, err));
     return tmb_cuda_combine(b->y, g->rows, g->row, weight, b->shared, b->shared_gate, b->tokens,
                             router.top_k, l->shape.hidden, stream, err);
+}
+
+void tmb_layer_gpu_borrow(tmb_layer *l, void *up, void *down)
+{
+    gpu_layer *g = l->here;
+    g->up.runs[0].weights = up;
+    g->down.runs[0].weights = down;
+    g->up.runs[0].borrowed = g->down.runs[0].borrowed = true;
+    l->unset = 0;
+}
+
+tmb_status tmb_layer_gpu_factor(tmb_layer *l, float factor, tmb_err *err)
+{
+    gpu_layer *g = l->here;
+    float all[2 * TMB_ROUTE_EXPERTS];
+    for (int i = 0; i < 2 * l->slots; i++)
+        all[i] = factor;
+    TRY(tmb_cuda_upload(l->device, g->up.factor, all, (uint64_t)l->slots * 8, err));
+    return tmb_cuda_upload(l->device, g->down.factor, all, (uint64_t)l->slots * 8, err);
 }
 
 const tmb_layer_backend tmb_layer_gpu = {

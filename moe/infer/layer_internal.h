@@ -27,6 +27,11 @@ struct tmb_layer {
     uint64_t bytes;
 };
 
+/* For measurements: use packed weights that lie elsewhere on the device, experts in the order of
+ * slots, all of one format; and one factor for all.  The layer then counts as set. */
+void tmb_layer_gpu_borrow(tmb_layer *layer, void *up, void *down);
+tmb_status tmb_layer_gpu_factor(tmb_layer *layer, float factor, tmb_err *err) TMB_CHECKED;
+
 extern const tmb_layer_backend tmb_layer_cpu, tmb_layer_gpu;
 
 #endif

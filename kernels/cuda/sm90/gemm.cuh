@@ -35,8 +35,8 @@ template <class F, int N, int GROUPS, int TILES, int HALVES> struct gemm_shape {
     static constexpr bool whole = N > 64; /* needs setmaxnreg: a whole copy warpgroup */
     /* What the copy group gives back must cover what the others take, or they wait for ever:
      * 384 threads start with 168 registers each, 512 with 128. */
-    static constexpr int registers = GROUPS == 3 ? 152 : 232;
-    static constexpr int copy_registers = GROUPS == 3 ? 56 : 40;
+    static constexpr int registers = GROUPS == 3 ? 160 : 232;
+    static constexpr int copy_registers = GROUPS == 3 ? 32 : 40;
     static constexpr int warps = 4 * GROUPS;
     static constexpr int threads = 32 * warps + (whole ? 128 : 32);
     static constexpr int rows = 16 * TILES * warps;
@@ -187,9 +187,9 @@ __device__ __forceinline__ float gated(const gemm_args &p, float gate, float up)
     if (p.gate == TMB_GATE_CLAMPED) {
         gate = fminf(gate, p.limit);
         up = fminf(fmaxf(up, -p.limit), p.limit);
-        return (up + 1.0f) * gate / (1.0f + __expf(-p.alpha * gate));
+        return (up + 1.0f) * __fdividef(gate, 1.0f + __expf(-p.alpha * gate));
     }
-    return gate / (1.0f + __expf(-gate)) * up;
+    return __fdividef(gate, 1.0f + __expf(-gate)) * up;
 }
 
 /* c [N / 2]: rows g and g + 8 of the row tile at `row` against tokens 8 j + 2 cc, + 1. */

@@ -2,6 +2,7 @@
 #ifndef TMB_CUDA_SM90_GEMM_LAUNCH_CUH
 #define TMB_CUDA_SM90_GEMM_LAUNCH_CUH
 
+#include "kernels/cuda/choose.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/sm90/gemm.cuh"
 
@@ -9,15 +10,6 @@
 typedef void gemm_launch(launcher &launch, gemm_args p, const tile_lists &lists,
                          const tmb_grouped *g, const uint16_t *permuted);
 gemm_launch launch_nvfp4, launch_mxfp4, launch_int4, launch_bf16;
-
-/* Rows of weights that one wave of the processors takes in this tiling; the waste of the last wave
- * is what the choice between tilings is about. */
-static inline long long waves_rows(const tmb_grouped *g, int processors, int rows)
-{
-    long long active = g->rows < g->experts ? g->rows : g->experts;
-    long long units = active * ((g->out_rows + rows - 1) / rows);
-    return (units + processors - 1) / processors * rows;
-}
 
 template <class F, int FAMILY, int GROUPS, int TILES, int HALVES, int CTAS>
 void launch_family(launcher &launch, gemm_args &p, const tile_lists &lists)
@@ -41,27 +33,26 @@ void launch_family(launcher &launch, gemm_args &p, const tile_lists &lists)
     p.first = false;
 }
 
-/* The families above 32 tokens, the widest first: it has the longest tiles. */
+/* 192 weight rows a block, or 128. */
+template <class F, int FAMILY, bool THREE>
+void launch_either(launcher &launch, gemm_args &p, const tile_lists &lists, bool narrow)
+{
+    if (THREE && !narrow)
+        launch_family<F, FAMILY, THREE ? 3 : 2, 1, 1, 1>(launch, p, lists);
+    else
+        launch_family<F, FAMILY, 2, 1, 1, 1>(launch, p, lists);
+}
+
+/* The families above 64 tokens, the widest first: it has the longest tiles. */
 template <class F, bool THREE>
 void launch_wide(launcher &launch, gemm_args &p, const tile_lists &lists, int most, bool narrow)
 {
-    constexpr int groups = THREE ? 3 : 2;
     if (most > 224) launch_family<F, 8, 2, 1, 1, 1>(launch, p, lists);
     if (most > 192) launch_family<F, 7, 2, 1, 1, 1>(launch, p, lists);
-    if (most > 160) launch_family<F, 6, 2, 1, 1, 1>(launch, p, lists);
-    if (most > 128) launch_family<F, 5, 2, 1, 1, 1>(launch, p, lists);
-    if (most > 96) {
-        if (narrow || !THREE)
-            launch_family<F, 4, 2, 1, 1, 1>(launch, p, lists);
-        else
-            launch_family<F, 4, groups, 1, 1, 1>(launch, p, lists);
-    }
-    if (most > 64) {
-        if (narrow || !THREE)
-            launch_family<F, 3, 2, 1, 1, 1>(launch, p, lists);
-        else
-            launch_family<F, 3, groups, 1, 1, 1>(launch, p, lists);
-    }
+    if (most > 160) launch_either<F, 6, THREE>(launch, p, lists, narrow);
+    if (most > 128) launch_either<F, 5, THREE>(launch, p, lists, narrow);
+    if (most > 96) launch_either<F, 4, THREE>(launch, p, lists, narrow);
+    if (most > 64) launch_either<F, 3, THREE>(launch, p, lists, narrow);
 }
 
 /* 4-bit weights: a blob is small, so a stage holds several. */
@@ -69,28 +60,28 @@ template <class F>
 void launch_four_bits(launcher &launch, gemm_args p, const tile_lists &lists, const tmb_grouped *g,
                       const uint16_t *permuted)
 {
-    const int n = launch.processors, most = g->most < 256 ? g->most : 256;
-    const bool few = waves_rows(g, n, 256) < 3 * 256;
+    const int widest = tmb_widest_tile(g->rows, g->experts),
+              most = g->most < widest ? g->most : widest;
+    const tmb_tiling t = tmb_choose(g, launch.processors);
     gemm_args wide = p;
     wide.x = permuted;
-    launch_wide<F, true>(launch, wide, lists, most, waves_rows(g, n, 128) < waves_rows(g, n, 192));
+    launch_wide<F, true>(launch, wide, lists, most, t.narrow);
     if (most > 32) {
-        if (few)
+        if (t.few)
             launch_family<F, 2, 1, 1, 1, 2>(launch, wide, lists);
         else
             launch_family<F, 2, 4, 1, 2, 1>(launch, wide, lists);
     }
     if (most > 16) {
-        if (few)
+        if (t.few)
             launch_family<F, 1, 1, 1, 2, 2>(launch, wide, lists);
         else
             launch_family<F, 1, 2, 2, 2, 1>(launch, wide, lists);
     }
     p.first = wide.first;
-    if (waves_rows(g, n, 64) <=
-        64) /* one tile a processor at most: only a deep ring keeps it busy */
+    if (t.deep)
         launch_family<F, 0, 1, 1, 4, 1>(launch, p, lists);
-    else if (few)
+    else if (t.few)
         launch_family<F, 0, 1, 1, 2, 3>(launch, p, lists);
     else
         launch_family<F, 0, 2, 2, 2, 1>(launch, p, lists);
@@ -101,7 +92,8 @@ template <class F>
 void launch_sixteen_bits(launcher &launch, gemm_args p, const tile_lists &lists,
                          const tmb_grouped *g, const uint16_t *permuted)
 {
-    const int most = g->most < 256 ? g->most : 256;
+    const int widest = tmb_widest_tile(g->rows, g->experts),
+              most = g->most < widest ? g->most : widest;
     gemm_args wide = p;
     wide.x = permuted;
     launch_wide<F, false>(launch, wide, lists, most, true);

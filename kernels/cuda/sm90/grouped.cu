@@ -34,7 +34,7 @@ __device__ __forceinline__ int block_exclusive_sum(int v, int *total, int *scrat
 
 /* One block; thread e is expert e. */
 __global__ void __launch_bounds__(EXPERTS_MAX)
-    make_tiles(tile_lists lists, const int32_t *offsets, int experts)
+    make_tiles(tile_lists lists, const int32_t *offsets, int experts, int widest)
 {
     __shared__ int scratch[33];
     launch_dependents();
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(EXPERTS_MAX)
         first = offsets[e];
         rows = offsets[e + 1] - first;
     }
-    int tiles = (rows + 255) / 256, most = tiles ? (rows + tiles - 1) / tiles : 0;
+    int tiles = (rows + widest - 1) / widest, most = tiles ? (rows + tiles - 1) / tiles : 0;
     int family = most == 0 ? -1 : most <= 16 ? 0 : most <= 32 ? 1 : (most + 31) / 32;
     int n = most <= 8 ? 8 : family >= 0 ? family_n(family) : 0;
     int total, x_row = block_exclusive_sum(family > 0 ? tiles * n : 0, &total, scratch);
@@ -65,7 +65,7 @@ gemm_launch *const formats[TMB_PACKS] = {launch_nvfp4, launch_mxfp4, launch_int4
 
 int capacity_of(int experts, int rows)
 {
-    return experts + rows / 256 + 1;
+    return experts + rows / TMB_TILE_LEAST + 1;
 }
 
 tile_lists lists_at(const void *tiles, int experts, int rows)
@@ -140,7 +140,7 @@ extern "C" tmb_status tmb_tiles_make(void *tiles, const int32_t *offsets, int ex
         return tmb_fail(err, TMB_EINTERNAL, "tiles: %d experts, 1 to %d", experts, EXPERTS_MAX);
     launcher launch(stream);
     launch(make_tiles, dim3(1), (experts + 31) / 32 * 32, 0, lists_at(tiles, experts, rows),
-           offsets, experts);
+           offsets, experts, tmb_widest_tile(rows, experts));
     return launched(launch, err);
 }
 

@@ -1,6 +1,6 @@
 /* tiles.cuh - from expert offsets to tile lists, on the device.
  *
- * Each expert's rows are cut into equal tiles of at most 256; a tile is as wide (N) as the smallest
+ * Each expert's rows are cut into equal tiles of at most 64 to 256 (choose.h); a tile is as wide (N) as the smallest
  * class that holds it.  So every expert runs the code that suits its own load, whatever the others
  * have.  A class is a family of tiles with one list and one launch (8 and 16 share one: wgmma code
  * for two N in one kernel makes ptxas serialise both). */

@@ -85,6 +85,10 @@ libtombac_a_SOURCES +=           \
 	moe/calib/stats_internal.h \
 	moe/calib/tap.c          \
 	moe/calib/tap.h          \
+	moe/eval/acts.c          \
+	moe/eval/acts.h          \
+	moe/eval/eval.c          \
+	moe/eval/eval.h          \
 	moe/format/format.h      \
 	moe/format/formats.c     \
 	moe/format/formats.h     \

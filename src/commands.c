@@ -8,7 +8,7 @@
 
 #define COMMANDS                                                                                   \
     X(plan) X(quantize) X(verify) X(inspect) X(trace) X(doctor) X(tokenize) X(calibrate) X(stats)  \
-    X(bench)
+    X(eval) X(bench)
 
 #define X(name) extern const tmb_command tmb_command_##name;
 COMMANDS

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+enum { WINDOW = 512 };
+
 /* Rows of the embedding: what an id must be below.  0: not known. */
 static uint64_t vocabulary(const tmb_model *model)
 {
@@ -72,11 +74,15 @@ tmb_status tmb_data_args_open(tmb_data **out, const tmb_data_args *args, const t
                           .ids_type = args->ids_type && strcmp(args->ids_type, "uint32") == 0
                                           ? TMB_IDS_U32
                                           : TMB_IDS_U16,
-                          .vocab = vocab,
+                          .vocab = vocab ? vocab : vocabulary(model),
                           .model = path,
                           .samples = (uint64_t)args->samples,
                           .length = (uint32_t)args->length,
                           .fit = TMB_FIT_WHOLE};
+    if (args->windows) {
+        o.fit = TMB_FIT_PACK;
+        if (!o.length) o.length = WINDOW;
+    }
     *out = NULL;
     tmb_status status = read_sources(sources, &args->data, &arena, err);
     if (!status) status = tmb_data_open(out, &o, err);

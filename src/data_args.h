@@ -18,10 +18,11 @@ typedef struct tmb_data_args {
     tmb_texts data;       /* "NAME=PATH[:WEIGHT]" or "PATH" */
     const char *ids_type; /* of .bin files: "uint16", "uint32" or NULL */
     int length, samples;  /* 0: not said */
+    bool windows;         /* documents are joined and cut into windows of exactly length [512] */
 } tmb_data_args;
 
-/* Whole documents, each a sequence; length cuts them, samples takes some.  vocab: rows of the
- * model's embedding. */
+/* Whole documents, each a sequence, which length cuts; or windows.  samples takes some.  vocab:
+ * rows of the model's embedding; 0: looked up. */
 tmb_status tmb_data_args_open(tmb_data **out, const tmb_data_args *args, const tmb_model *model,
                               size_t vocab, tmb_err *err) TMB_CHECKED;
 

@@ -16,6 +16,7 @@ front_door =                     \
 	src/cmd_bench.c          \
 	src/cmd_calibrate.c      \
 	src/cmd_doctor.c         \
+	src/cmd_eval.c           \
 	src/cmd_inspect.c        \
 	src/cmd_plan.c           \
 	src/cmd_quantize.c       \

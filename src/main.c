@@ -22,7 +22,6 @@ static void print_help(FILE *to)
           "  tombac COMMAND --help    its options and examples; tombac --version\n"
           "\n"
           "The first hour:\n"
-          "  tombac doctor MODEL                            which recipe suits this machine\n"
           "  tombac plan MODEL --recipe nvfp4-experts       what would be written, to the byte\n"
           "  tombac quantize MODEL --recipe nvfp4-experts -o OUT\n"
           "  tombac verify OUT --against MODEL\n"

@@ -12,6 +12,7 @@ check_PROGRAMS +=           \
 	tests/test_comm           \
 	tests/test_coverage       \
 	tests/test_crash          \
+	tests/test_eval           \
 	tests/test_faults         \
 	tests/test_data           \
 	tests/test_engines        \

@@ -5,4 +5,5 @@ pages = README.md CONTRIBUTING.md NEWS.md SECURITY.md LICENSE \
 	doc/statistics.md \
 	doc/speed.md doc/tokens.md
 pages += doc/numbers.md
+pages += doc/trust.md
 EXTRA_DIST += $(pages)

@@ -10,7 +10,7 @@ enum { WORDS = 24 };
 
 typedef union room {
     tmb_common common;
-    uint64_t words[64];
+    uint64_t words[512];
 } room;
 
 static void check(const tmb_command *c, const room *options, const char *const *operands)
@@ -47,9 +47,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         argv[argc] = at;
         if ((at = strchr(at, '\n'))) *at++ = 0;
     }
+    int first = 0;
     const tmb_command *c = tmb_command_find(argv[0]);
+    if (c && c->parts) c = argc > 1 ? tmb_command_part(c, argv[first = 1]) : NULL;
     if (c) {
-        tmb_status status = tmb_args_parse(c, &options, argc, argv, operands, &err);
+        tmb_status status = tmb_args_parse(c, &options, argc - first, argv + first, operands, &err);
         if (status)
             MUST(status == TMB_EUSAGE && *err.message && !strpbrk(err.message, "\n\033"));
         else

@@ -14,10 +14,14 @@
 typedef Elf64_Ehdr elf_header;
 typedef Elf64_Phdr elf_segment;
 typedef Elf64_Dyn elf_dynamic;
+typedef Elf64_Shdr elf_section;
+typedef Elf64_Sym elf_symbol;
 #else
 typedef Elf32_Ehdr elf_header;
 typedef Elf32_Phdr elf_segment;
 typedef Elf32_Dyn elf_dynamic;
+typedef Elf32_Shdr elf_section;
+typedef Elf32_Sym elf_symbol;
 #endif
 
 typedef struct image {
@@ -77,6 +81,24 @@ static bool imports(const image *m, const char *head, const char *tail)
     return false;
 }
 
+/* What would reach beyond the folders that were named: another program, or a network. */
+static const char *reaches_out(const image *m)
+{
+    static const char *const calls[] = {"socket", "connect", "execve",      "execv", "execvp",
+                                        "execl",  "system",  "posix_spawn", "popen"};
+    const elf_section *sections = (const elf_section *)(m->bytes + m->header->e_shoff);
+    for (int i = 0; m->header->e_shoff && i < m->header->e_shnum; i++) {
+        if (sections[i].sh_type != SHT_DYNSYM) continue;
+        const elf_symbol *symbols = (const elf_symbol *)(m->bytes + sections[i].sh_offset);
+        const char *names = m->bytes + sections[sections[i].sh_link].sh_offset;
+        for (size_t k = 0; k < sections[i].sh_size / sizeof *symbols; k++)
+            for (size_t c = 0; symbols[k].st_shndx == SHN_UNDEF && c < sizeof calls / sizeof *calls;
+                 c++)
+                if (strcmp(names + symbols[k].st_name, calls[c]) == 0) return calls[c];
+    }
+    return NULL;
+}
+
 /* Where a library is looked for first, when anywhere: whole paths alone. */
 static bool whole_paths(const image *m, int tag)
 {
@@ -117,6 +139,9 @@ int main(void)
     ok(!m.tags[DT_TEXTREL], "code is not relocated");
     ok(whole_paths(&m, DT_RPATH) && whole_paths(&m, DT_RUNPATH),
        "no library is looked for where the user happens to stand");
+    const char *call = reaches_out(&m);
+    ok(!call, "no program is started and no connection opened%s%s", call ? ": it asks for " : "",
+       call ? call : "");
 #ifdef TMB_HARDENED_PIE
     ok(m.header->e_type == ET_DYN && segment(&m, PT_INTERP), "position-independent executable");
 #endif

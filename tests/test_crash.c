@@ -138,6 +138,30 @@ static int spoil(int how)
     return n;
 }
 
+/* Two at once. */
+static void test_two(void)
+{
+    char journal[8192] = "", path[1100], number[32];
+    outcome first, second;
+    folder now;
+    setenv("TOMBAC_SLOW", "100000", 1);
+    folder_remove(out_path);
+    snprintf(path, sizeof path, "%s/tombac.journal", out_path);
+    pid_t pid = faulty_start(two_threads, NULL, NULL, NULL);
+    for (int i = 0; i < 2000 && !strstr(journal, " pid "); i++) {
+        usleep(1000);
+        read_text(path, journal, sizeof journal);
+    }
+    unsetenv("TOMBAC_SLOW");
+    faulty_run(one_thread, NULL, NULL, &second);
+    faulty_end(pid, &first);
+    snprintf(number, sizeof number, "process %ld is", (long)pid);
+    second.text[strcspn(second.text, "\n")] = '\0';
+    folder_read(out_path, &now);
+    ok(second.rc == TMB_ECREATE && strstr(second.text, number) && folder_same(&now, &want),
+       "a second process is refused with the number of the first, which goes on: %s", second.text);
+}
+
 /* A run that ends before its last shard has a name goes on in the middle of it. */
 static void test_middle(void)
 {
@@ -362,6 +386,7 @@ int main(void)
         faulty_run(two_threads, NULL, NULL, &o);
         test_disk(true);
         test_middle();
+        test_two();
         test_boundaries();
         test_moments(SIGKILL, long_run() ? 200 : 12, "kill -9");
         test_moments(SIGINT, long_run() ? 50 : 6, "Ctrl-C");

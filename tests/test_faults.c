@@ -163,7 +163,7 @@ static const char *again(const command *c)
 
 static unsigned long long step_for(const fault *f, unsigned long long calls)
 {
-    unsigned long long most = f->kind == FAULT_MEMORY ? 9 : 3;
+    unsigned long long most = f->kind == FAULT_MEMORY ? 5 : 2;
     if (long_run() || calls <= most) return 1;
     return calls / most;
 }

@@ -95,7 +95,8 @@ static void test_planted_later(void)
             r.stop_after = after;
             if (!run_here(&r, NULL, &err)) break;
         }
-        ok(exists(r.out, "tombac.journal"), "a run is stopped and leaves its journal: %s", err.message);
+        ok(exists(r.out, "tombac.journal"), "a run is stopped and leaves its journal: %s",
+           err.message);
         r.stop_after = 0;
         const char *path = in_out(&r, ".tmp-config.json");
         int rc = how ? link(victim, path) : symlink(victim, path);

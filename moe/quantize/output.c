@@ -242,9 +242,15 @@ static tmb_status lock(tmb_output *o, tmb_err *err)
             if (errno != EWOULDBLOCK)
                 return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot lock", o->folder,
                                       TMB_JOURNAL_NAME);
+            long pid = tmb_journal_pid(o->lockfd);
+            if (!pid) /* it has only just begun */
+                return tmb_fail(err, TMB_ECREATE,
+                                "%s: another process is at work on it; wait for it, or stop it "
+                                "first",
+                                o->folder);
             return tmb_fail(err, TMB_ECREATE,
                             "%s: process %ld is at work on it; wait for it, or stop it first",
-                            o->folder, tmb_journal_pid(o->lockfd));
+                            o->folder, pid);
         }
         /* the one before may have finished, and removed this very journal, meanwhile */
         int rc = fstat(o->lockfd, &held);

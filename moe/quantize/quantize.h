@@ -4,8 +4,8 @@
  * known place in a shard, so the bytes do not depend on the number of threads.  A shard goes to the
  * disk in blocks, in any order, under a temporary name, and through SHA-256 in its own; then it is
  * fsynced and renamed.  Then come carried-over files, config.json, the index, and last tombac.json.
- * A stop at any moment leaves no folder that looks complete; the same command again goes on behind
- * the last finished shard. */
+ * A stop at any moment leaves no folder that looks complete; the same command again goes on where
+ * it stopped. */
 #ifndef TMB_QUANTIZE_QUANTIZE_H
 #define TMB_QUANTIZE_QUANTIZE_H
 

@@ -3,7 +3,7 @@
 #include "src/commands.h"
 #include "src/data_args.h"
 #include "src/emit.h"
-#include "src/job.h"
+#include "src/needs.h"
 #include "src/progress.h"
 #include "src/stop.h"
 #include "src/table.h"
@@ -24,27 +24,6 @@ typedef struct options {
     uint64_t max_ram;
     bool restart;
 } options;
-
-/* The heads of a recipe are measured when it quantizes them; their input is all a forward pass
- * leaves out otherwise. */
-static bool wants_head(const tmb_job *job)
-{
-    for (uint32_t i = 0; i < job->model->n_units; i++)
-        if (job->model->units[i].role == TMB_ROLE_LM_HEAD && job->model->units[i].linear &&
-            job->assignment->choices[i].spec->format)
-            return true;
-    return false;
-}
-
-static void print_needs(const tmb_calibrate_needs *n, const tmb_calibrate_options *o)
-{
-    char tokens[TMB_HUMAN_BYTES], peak[TMB_HUMAN_BYTES], disk[TMB_HUMAN_BYTES];
-    fprintf(stderr,
-            "%" PRIu64 " sequences, %s tokens; up to %s of memory%s, %s of disk in %s.partial\n",
-            n->sequences, tmb_human_count(tokens, n->tokens), tmb_human_bytes(peak, n->peak_bytes),
-            n->layer_bytes ? " (experts are read a group at a time)" : "",
-            tmb_human_bytes(disk, n->disk_bytes), o->out);
-}
 
 static tmb_status print_coverage(const tmb_calibrate_result *r, const tmb_calibrate_options *o,
                                  tmb_err *err)
@@ -103,28 +82,21 @@ static tmb_status json_coverage(const tmb_calibrate_result *r, const tmb_calibra
 static tmb_status calibrate(const options *o, tmb_job *job, const tmb_data *data,
                             const char *command, tmb_err *err)
 {
-    const tmb_calibration *c = &job->recipe->calibration;
     tmb_meter meter;
     tmb_calibrate_result result = {0};
     tmb_calibrate_needs needs;
-    tmb_calibrate_options want = {.out = o->out,
-                                  .command = command,
-                                  .restart = o->restart,
-                                  .comm = o->comm,
-                                  .ranks = o->ranks ? o->ranks : 1,
-                                  .timeout_s = o->timeout,
-                                  .threads = o->common.threads,
-                                  .max_ram = o->max_ram,
-                                  .samples = c->samples,
-                                  .min_tokens = c->min_tokens,
-                                  .starved = c->starved,
-                                  .moments = c->moments,
-                                  .head = wants_head(job)};
+    tmb_calibrate_options want = tmb_calibrate_wanted(job, o->common.threads, o->max_ram);
+    want.out = o->out;
+    want.command = command;
+    want.restart = o->restart;
+    want.comm = o->comm;
+    want.ranks = o->ranks ? o->ranks : 1;
+    want.timeout_s = o->timeout;
     TRY(tmb_calibrate_plan(&needs, job->model, data, &want, err));
     if (!o->common.quiet) {
         for (size_t i = 0; i < data->n_notes; i++)
             fprintf(stderr, "note: %s\n", data->notes[i]);
-        print_needs(&needs, &want);
+        tmb_needs_print(&needs, want.out, stderr);
     }
     tmb_stop_install();
     tmb_meter_open(&meter, &o->common);

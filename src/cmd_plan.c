@@ -2,13 +2,15 @@
 #include "config.h"
 #include "src/commands.h"
 #include "src/job.h"
+#include "src/needs.h"
 #include "src/plan_report.h"
 
 typedef struct options {
     tmb_common common;
     const char *recipe, *layout, *stats;
     uint64_t shard_size, max_ram;
-    bool resolved, copy_code;
+    tmb_texts data;
+    bool resolved, copy_code, calibrate;
 } options;
 
 static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *err)
@@ -23,14 +25,16 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
                         "name such as nvfp4-experts");
     tmb_plan_options want = {.layout = o.layout,
                              .shard_size = o.shard_size,
-                             .max_ram = o.max_ram,
+                             .max_ram = o.calibrate ? 0 : o.max_ram,
                              .threads = o.common.threads,
                              .copy_code = o.copy_code,
                              .stats = o.stats};
     tmb_job job = {0};
     tmb_status status = tmb_job_open(&job, operands[0], err);
     if (!status) status = tmb_job_plan(&job, o.recipe, &want, err);
-    if (!status) {
+    if (!status && o.calibrate) {
+        status = tmb_needs_plan(&job, &o.data, &o.common, o.max_ram, err);
+    } else if (!status) {
         if (o.common.json)
             status = tmb_plan_json(job.plan, err);
         else if (o.resolved)
@@ -47,6 +51,10 @@ static const tmb_arg args[] = {
      "a recipe file, or the name of a shipped one: nvfp4-experts, fp8-all ...", NULL},
     {"resolved", 0, TMB_ARG_FLAG, offsetof(options, resolved), NULL,
      "print the complete recipe with every default, and nothing else", NULL},
+    {"calibrate", 0, TMB_ARG_FLAG, offsetof(options, calibrate), NULL,
+     "say what calibrate would take, and nothing else", NULL},
+    {"data", 0, TMB_ARG_LIST, offsetof(options, data), "D",
+     "with --calibrate: the data, as calibrate takes it", NULL},
     {"layout", 0, TMB_ARG_TEXT, offsetof(options, layout), "L",
      "modelopt or compressed-tensors [as the recipe says]", NULL},
     {"stats", 0, TMB_ARG_TEXT, offsetof(options, stats), "F",

@@ -36,6 +36,8 @@ front_door =                     \
 	src/job.h                \
 	src/machine.c            \
 	src/machine.h            \
+	src/needs.c              \
+	src/needs.h              \
 	src/plan_report.c        \
 	src/plan_report.h        \
 	src/progress.c           \

@@ -52,7 +52,7 @@ static bool tell(const char *what, unsigned long long at, const char *why)
 static void test_boundaries(void)
 {
     static const char *const hows[] = {"kill-before", "kill-half", "kill-after"};
-    int bad = 0, runs = 0;
+    int bad = 0, runs = 0, killed = 0;
     unsigned long long step = long_run() || changes < 60 ? 1 : changes / 20;
     for (unsigned long long at = 1; at <= changes; at += step) {
         for (int how = 0; how < 3; how++) {
@@ -62,7 +62,9 @@ static void test_boundaries(void)
             folder_remove(out_path);
             snprintf(fault, sizeof fault, "change %llu 0 %s", at, hows[how]);
             faulty_run(one_thread, fault, NULL, &o);
-            const char *why = o.rc == -SIGKILL ? NULL : "it was not killed";
+            /* how many changes there are depends on how blocks arrive: a run may have fewer */
+            const char *why = o.rc == -SIGKILL || o.rc == 0 ? NULL : "it was not killed";
+            killed += o.rc == -SIGKILL;
             /* and the run that goes on is killed, too */
             if (!why && at % 2) {
                 snprintf(fault, sizeof fault, "change %u 0 %s", 1 + random_number() % 60,
@@ -74,7 +76,8 @@ static void test_boundaries(void)
             runs++;
         }
     }
-    ok(!bad, "killed around a change of a file, %d times of %llu changes", runs, changes);
+    ok(!bad && killed * 10 >= runs * 9,
+       "killed around a change of a file, %d times of %llu changes", killed, changes);
 }
 
 static void test_moments(int signal_number, int times, const char *name)

@@ -9,7 +9,7 @@
 enum { OP_N = 0, TYPE_BF16 = 14, COMPUTE_32F = 68, ALGO_DEFAULT = -1, TIMES = 11 };
 
 typedef struct blas {
-    void *library, *handle;
+    void *shared, *handle; /* of dlopen, of cuBLAS */
     int (*create)(void **);
     int (*destroy)(void *);
     int (*stream)(void *, void *);
@@ -17,9 +17,9 @@ typedef struct blas {
                 int, int, const void *, void *, int, int, int, int);
 } blas;
 
-static int symbol(void *library, const char *name, void *function)
+static int symbol(void *shared, const char *name, void *function)
 {
-    void *at = dlsym(library, name);
+    void *at = dlsym(shared, name);
     memcpy(function, &at, sizeof at);
     return at != NULL;
 }
@@ -27,12 +27,12 @@ static int symbol(void *library, const char *name, void *function)
 static int load(blas *b)
 {
     static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so"};
-    for (size_t i = 0; i < 3 && !b->library; i++)
-        b->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    return b->library && symbol(b->library, "cublasCreate_v2", &b->create) &&
-           symbol(b->library, "cublasDestroy_v2", &b->destroy) &&
-           symbol(b->library, "cublasSetStream_v2", &b->stream) &&
-           symbol(b->library, "cublasGemmEx", &b->gemm) && b->create(&b->handle) == 0;
+    for (size_t i = 0; i < 3 && !b->shared; i++)
+        b->shared = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    return b->shared && symbol(b->shared, "cublasCreate_v2", &b->create) &&
+           symbol(b->shared, "cublasDestroy_v2", &b->destroy) &&
+           symbol(b->shared, "cublasSetStream_v2", &b->stream) &&
+           symbol(b->shared, "cublasGemmEx", &b->gemm) && b->create(&b->handle) == 0;
 }
 
 static int by_value(const void *a, const void *b)
@@ -65,6 +65,6 @@ tmb_status tmb_cuda_matmul(tmb_cuda *gpu, const void *a, const void *b, void *c,
     *us = 0;
     tmb_status status = load(&lib) ? measure(&lib, gpu, a, b, c, side, us, err) : TMB_OK;
     if (lib.handle) lib.destroy(lib.handle);
-    if (lib.library) dlclose(lib.library);
+    if (lib.shared) dlclose(lib.shared);
     return status;
 }

@@ -60,6 +60,19 @@
         {"layers.{L}." BLOCK ".shared_expert|shared_experts.**", TMB_ROLE_SHARED_EXPERT, 0},       \
         {"layers.{L}." BLOCK ".shared_expert_gate.**", TMB_ROLE_SHARED_GATE, 0}
 
+/* tmb_arch_forward: how DeepSeek-V3 and its heirs route, and what their experts are called. */
+#define TMB_FORWARD_SIGMOID_GROUPS(SCALE)                                                          \
+    .block = "mlp", .router = "gate", .correction = "gate.e_score_correction_bias",                \
+    .use_correction = {NULL, true}, .routing = TMB_ROUTING_SIGMOID,                                \
+    .renormalize = {"norm_topk_prob", true}, .groups = TMB_GROUPS_TOP2, .scaled = true,            \
+    .scale = SCALE, .shared = "shared_experts", .shared_key = "n_shared_experts"
+
+/* The whole of DeepSeek-V3. */
+#define TMB_FORWARD_DEEPSEEK_V3                                                                    \
+    .attention = TMB_ATTENTION_MLA, .attention_bias = {"attention_bias", false},                   \
+    .biased = {"q_a_proj", "kv_a_proj_with_mqa", "o_proj"}, .paired = {"rope_interleave", true},   \
+    .theta = 1e4, .eps = 1e-6, TMB_FORWARD_SIGMOID_GROUPS(2.5)
+
 /* Towers that come with a text model; their names stand outside the prefix. */
 #define TMB_TOWERS                                                                                 \
     "visual|vision_tower|vision_model|multi_modal_projector|mm_projector|patch_merge_mlp"

@@ -16,25 +16,7 @@ static const tmb_arch_fuse fuses[] = {
     TMB_FUSE_MLA,
     TMB_FUSES_END,
 };
-static const tmb_arch_forward forward = {
-    .attention = TMB_ATTENTION_MLA,
-    .attention_bias = {"attention_bias", false},
-    .biased = {"q_a_proj", "kv_a_proj_with_mqa", "o_proj"},
-    .paired = {"rope_interleave", true},
-    .theta = 1e4,
-    .eps = 1e-6,
-    .block = "mlp",
-    .router = "gate",
-    .correction = "gate.e_score_correction_bias",
-    .use_correction = {NULL, true},
-    .routing = TMB_ROUTING_SIGMOID,
-    .renormalize = {"norm_topk_prob", true},
-    .groups = TMB_GROUPS_TOP2,
-    .scaled = true,
-    .scale = 2.5,
-    .shared = "shared_experts",
-    .shared_key = "n_shared_experts",
-};
+static const tmb_arch_forward forward = {TMB_FORWARD_DEEPSEEK_V3};
 
 const tmb_arch tmb_arch_deepseek_v3 = {
     .name = "deepseek_v3",

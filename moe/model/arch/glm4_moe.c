@@ -21,17 +21,7 @@ static const tmb_arch_forward forward = {
     .partial = TMB_PARTIAL_HALF,
     .theta = 1e4,
     .eps = 1e-5,
-    .block = "mlp",
-    .router = "gate",
-    .correction = "gate.e_score_correction_bias",
-    .use_correction = {NULL, true},
-    .routing = TMB_ROUTING_SIGMOID,
-    .renormalize = {"norm_topk_prob", true},
-    .groups = TMB_GROUPS_TOP2,
-    .scaled = true,
-    .scale = 1,
-    .shared = "shared_experts",
-    .shared_key = "n_shared_experts",
+    TMB_FORWARD_SIGMOID_GROUPS(1),
 };
 
 /* models/glm4_moe.py of SGLang 0.5.23 asks for the type of gate_up_proj.weight. */

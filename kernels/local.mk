@@ -6,6 +6,7 @@ libtombac_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(CRYPTO_CFLAGS) $(PCRE2
 tombac_libs = libtombac.a $(INIH_LIBS) $(JANSSON_LIBS) $(CRYPTO_LIBS) $(PCRE2_LIBS) $(HDF5_LIBS) $(MPI_LIBS)
 
 libtombac_a_SOURCES +=           \
+	kernels/base/clock.h     \
 	kernels/base/codec.h     \
 	kernels/base/dtype.c     \
 	kernels/base/dtype.h     \

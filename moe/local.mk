@@ -43,7 +43,6 @@ libtombac_a_SOURCES +=           \
 	$(tmb_formats:=.c) \
 	$(tmb_archs:=.c) \
 	$(tmb_layouts:=.c) \
-	moe/bench/clock.h        \
 	moe/bench/floors.c       \
 	moe/bench/floors.h       \
 	moe/bench/kernels.c      \

@@ -7,7 +7,7 @@
 #include "src/progress.h"
 
 #include "kernels/cpu/cpu.h"
-#include "moe/bench/clock.h"
+#include "kernels/base/clock.h"
 #include "moe/io/match.h"
 #include "moe/quantize/quantize.h"
 

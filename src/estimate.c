@@ -2,11 +2,11 @@
 #include "config.h"
 #include "src/estimate.h"
 
+#include "kernels/base/clock.h"
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { COLS = 2048, TILE = TMB_TILE_ROWS * COLS };
 #define LONG_ENOUGH 4e-3 /* seconds a format is timed */
@@ -16,13 +16,6 @@ typedef struct bench {
     uint16_t *source;
     uint8_t *codes, *scales;
 } bench;
-
-static double now_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* What a worker does with a tile: read twice (amax, then encode), decode, compare. */
 static void one_tile(const bench *b, const tmb_format *f, tmb_scale_rule rule, const tmb_ops *ops)
@@ -41,12 +34,12 @@ static double time_format(const bench *b, const tmb_spec *spec)
 {
     const tmb_ops *ops = tmb_cpu_ops();
     one_tile(b, spec->format, spec->scale, ops); /* touches every page */
-    double began = now_seconds(), took;
+    double began = tmb_seconds(), took;
     int tiles = 0;
     do {
         one_tile(b, spec->format, spec->scale, ops);
         tiles++;
-        took = now_seconds() - began;
+        took = tmb_seconds() - began;
     } while (took < LONG_ENOUGH);
     return took / ((double)tiles * TILE);
 }

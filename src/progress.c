@@ -2,6 +2,7 @@
 #include "config.h"
 #include "src/progress.h"
 
+#include "kernels/base/clock.h"
 #include "moe/io/json.h"
 #include "src/stop.h"
 #include "src/text.h"
@@ -9,15 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
-
-static double now_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static double share(const tmb_progress *p)
 {
@@ -118,7 +111,7 @@ static void on_progress(void *ctx, const tmb_progress *p)
 {
     tmb_meter *m = ctx;
     if (m->mode == TMB_METER_NONE) return;
-    double now = now_seconds();
+    double now = tmb_seconds();
     bool begins = !m->phase || strcmp(m->phase, p->phase) != 0;
     if (begins) {
         if (m->phase && m->mode == TMB_METER_JSON) print_json(m, "end", now);
@@ -169,7 +162,7 @@ tmb_watch tmb_meter_watch(tmb_meter *m)
 
 void tmb_meter_close(tmb_meter *m)
 {
-    if (m->mode == TMB_METER_JSON && m->phase) print_json(m, "end", now_seconds());
+    if (m->mode == TMB_METER_JSON && m->phase) print_json(m, "end", tmb_seconds());
     if (m->drawn) {
         fputs("\r\033[K", m->to);
         fflush(m->to);

@@ -1,6 +1,6 @@
-/* clock.h - seconds on the monotonic clock, and the best of several tries. */
-#ifndef TMB_BENCH_CLOCK_H
-#define TMB_BENCH_CLOCK_H
+/* clock.h - seconds on the monotonic clock, and of this thread's work. */
+#ifndef TMB_BASE_CLOCK_H
+#define TMB_BASE_CLOCK_H
 
 #include <time.h>
 

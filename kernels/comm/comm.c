@@ -96,13 +96,6 @@ void tmb_comm_peer_self(tmb_comm_peer *peer)
     peer->process = (int64_t)getpid();
 }
 
-double tmb_comm_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 void tmb_comm_pause(unsigned tries)
 {
     if (tries < 64) {

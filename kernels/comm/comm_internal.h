@@ -3,6 +3,7 @@
 #ifndef TMB_COMM_INTERNAL_H
 #define TMB_COMM_INTERNAL_H
 
+#include "kernels/base/clock.h"
 #include "kernels/comm/comm.h"
 
 enum { TMB_COMM_GRACE_S = 2, TMB_COMM_RANKS = 65536 };
@@ -60,8 +61,6 @@ struct tmb_comm {
 
 /* Who am I on this machine. */
 void tmb_comm_peer_self(tmb_comm_peer *peer);
-/* Seconds of a clock that only goes forward. */
-double tmb_comm_now(void);
 /* Wait a little: longer the more often it was tried, at most a millisecond. */
 void tmb_comm_pause(unsigned tries);
 

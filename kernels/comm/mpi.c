@@ -83,9 +83,9 @@ static tmb_status answer(tmb_comm *comm, const tmb_err *why, tmb_err *err)
     for (int r = 1; r < comm->size; r++)
         MPI_TRY(MPI_Isend(&m->verdict, sizeof m->verdict, MPI_BYTE, r, TAG_VERDICT, m->world,
                           &m->asks[r]));
-    double until = tmb_comm_now() + (why ? 1.0 : comm->timeout_s);
+    double until = tmb_seconds() + (why ? 1.0 : comm->timeout_s);
     int done = 0;
-    for (unsigned tries = 0; !done && tmb_comm_now() < until; tries++) {
+    for (unsigned tries = 0; !done && tmb_seconds() < until; tries++) {
         MPI_TRY(MPI_Testall(comm->size - 1, m->asks + 1, &done, MPI_STATUSES_IGNORE));
         if (!done) tmb_comm_pause(tries);
     }
@@ -140,12 +140,12 @@ static tmb_status meet_first(tmb_comm *comm, bool lost, tmb_err *err)
     for (int r = 1; r < comm->size; r++)
         MPI_TRY(MPI_Irecv(&m->words[r], sizeof m->words[r], MPI_BYTE, r, TAG_STEP, m->world,
                           &m->asks[r]));
-    double until = tmb_comm_now() + (lost ? TMB_COMM_GRACE_S : comm->timeout_s);
+    double until = tmb_seconds() + (lost ? TMB_COMM_GRACE_S : comm->timeout_s);
     for (unsigned tries = 0;; tries++) {
         int left;
         bool before = lost;
         TRY(take(comm, &left, &lost, err));
-        double now = tmb_comm_now();
+        double now = tmb_seconds();
         if (lost && !before && now + TMB_COMM_GRACE_S < until) until = now + TMB_COMM_GRACE_S;
         if (!left && !lost) return answer(comm, NULL, err);
         if (!left || now > until) break;
@@ -164,8 +164,8 @@ static tmb_status tell(tmb_comm *comm, tmb_err *err)
     MPI_TRY(
         MPI_Irecv(&m->verdict, sizeof m->verdict, MPI_BYTE, 0, TAG_VERDICT, m->world, &m->asks[0]));
     MPI_TRY(MPI_Isend(&m->mine, sizeof m->mine, MPI_BYTE, 0, TAG_STEP, m->world, &m->asks[1]));
-    double until = tmb_comm_now() + comm->timeout_s + TMB_COMM_GRACE_S;
-    for (unsigned tries = 0; tmb_comm_now() < until; tries++) {
+    double until = tmb_seconds() + comm->timeout_s + TMB_COMM_GRACE_S;
+    for (unsigned tries = 0; tmb_seconds() < until; tries++) {
         int heard = 0, sent = 0;
         MPI_TRY(MPI_Test(&m->asks[1], &sent, MPI_STATUS_IGNORE));
         MPI_TRY(MPI_Test(&m->asks[0], &heard, MPI_STATUS_IGNORE));
@@ -203,9 +203,9 @@ static void give_up(tmb_comm *comm, const tmb_err *why)
     if (MPI_Isend(&m->mine, sizeof m->mine, MPI_BYTE, 0, TAG_STEP, m->world, &m->asks[1]) !=
         MPI_SUCCESS)
         return;
-    double until = tmb_comm_now() + 1.0;
+    double until = tmb_seconds() + 1.0;
     int done = 0;
-    for (unsigned tries = 0; !done && tmb_comm_now() < until; tries++) {
+    for (unsigned tries = 0; !done && tmb_seconds() < until; tries++) {
         if (MPI_Test(&m->asks[1], &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
         if (!done) tmb_comm_pause(tries);
     }
@@ -217,12 +217,12 @@ static void give_up(tmb_comm *comm, const tmb_err *why)
 static tmb_status wait_for(tmb_comm *comm, int n, MPI_Request *requests, tmb_err *err)
 {
     mpi_state *m = own(comm);
-    double until = tmb_comm_now() + comm->timeout_s;
+    double until = tmb_seconds() + comm->timeout_s;
     for (unsigned tries = 0;; tries++) {
         int done = 0;
         MPI_TRY(MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE));
         if (done) return TMB_OK;
-        if (tmb_comm_now() > until) break;
+        if (tmb_seconds() > until) break;
         tmb_comm_pause(tries);
     }
     comm->step.number++; /* a meeting of its own, for those that are lost */

@@ -84,7 +84,7 @@ static tmb_status nccl_fail(tmb_comm *comm, ncclResult_t rc, const char *call, t
 static tmb_status wait_for(tmb_comm *comm, bool stream, tmb_err *err)
 {
     nccl_state *s = own(comm);
-    double until = tmb_comm_now() + comm->timeout_s;
+    double until = tmb_seconds() + comm->timeout_s;
     for (unsigned tries = 0;; tries++) {
         ncclResult_t state = ncclSuccess;
         NCCL_TRY(s->async_error(s->nccl, &state));
@@ -96,7 +96,7 @@ static tmb_status wait_for(tmb_comm *comm, bool stream, tmb_err *err)
             if (rc == cudaSuccess) return TMB_OK;
             if (rc != cudaErrorNotReady) return cuda_fail(comm, rc, "cudaStreamQuery", err);
         }
-        if (tmb_comm_now() > until)
+        if (tmb_seconds() > until)
             return tmb_comm_fail(comm, err, TMB_EUNAVAILABLE,
                                  "GPU %d: NCCL moved no data for %g s though every rank came "
                                  "(--comm-timeout)",

@@ -60,7 +60,7 @@ static void fail_group(group *g, const tmb_err *why)
 {
     if (!g->failed.status) {
         g->failed = *why;
-        g->failed_at = tmb_comm_now();
+        g->failed_at = tmb_seconds();
     }
     pthread_cond_broadcast(&g->turn);
 }
@@ -299,7 +299,7 @@ static void wait_for_all(group *g, double timeout_s)
             pthread_cond_wait(&g->turn, &g->lock);
             continue;
         }
-        double left = g->failed_at + timeout_s - tmb_comm_now();
+        double left = g->failed_at + timeout_s - tmb_seconds();
         if (left <= 0) break;
         struct timespec until;
         deadline_in(&until, left);

@@ -2,7 +2,7 @@
 #include "moe/bench/floors.h"
 
 #include "kernels/base/team.h"
-#include "moe/bench/clock.h"
+#include "kernels/base/clock.h"
 #include "moe/bench/random.h"
 #include "moe/io/direct.h"
 #include "moe/io/files.h"

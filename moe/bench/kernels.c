@@ -1,7 +1,7 @@
 #include "config.h"
 #include "moe/bench/kernels.h"
 
-#include "moe/bench/clock.h"
+#include "kernels/base/clock.h"
 #include "moe/bench/random.h"
 #include "moe/format/formats.h"
 

@@ -2,6 +2,7 @@
 #include "config.h"
 #include "moe/calib/rank.h"
 
+#include "kernels/base/clock.h"
 #include "kernels/base/team.h"
 #include "moe/model/fingerprint.h"
 
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #define PROGRAM_BYTES (UINT64_C(32) << 20)
 enum { BATCH_TOKENS = 16384, BATCH_LEAST = 1024, PLANNED_CLASSES = 3 };
@@ -156,19 +156,12 @@ static tmb_status choose(tmb_calib_job *job, tmb_err *err)
     return status;
 }
 
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static tmb_status open_job(tmb_calib_job *job, tmb_err *err)
 {
     static const char *const starved[] = {"shadow", "peers", "fail"};
     const tmb_calibrate_options *o = job->options;
     struct stat st;
-    job->began = seconds_now();
+    job->began = tmb_seconds();
     if (lstat(o->out, &st) == 0)
         return tmb_fail(err, TMB_ECREATE, "%s: is there already; remove it or choose another name",
                         o->out);

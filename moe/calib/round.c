@@ -3,9 +3,10 @@
 #include "config.h"
 #include "moe/calib/rank.h"
 
+#include "kernels/base/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* --- which sequences are whose -------------------------------------------------------------- */
 
@@ -214,9 +215,7 @@ static tmb_status report(const tmb_calib_rank *r, tmb_err *err)
     out->sequences = r->end;
     for (size_t i = 0; i < r->end; i++)
         out->tokens += tmb_calib_sequence(r->job, i)->n;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    out->seconds = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec - r->job->began;
+    out->seconds = tmb_seconds() - r->job->began;
     out->resumed = r->folder.resumed;
     return TMB_OK;
 }

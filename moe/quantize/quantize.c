@@ -2,20 +2,13 @@
 #include "config.h"
 #include "moe/quantize/quantize.h"
 
+#include "kernels/base/clock.h"
 #include "kernels/cpu/cpu.h"
 #include "moe/quantize/run_internal.h"
 #include "moe/quantize/summary.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static tmb_status allocate(tmb_run *run, tmb_err *err)
 {
@@ -126,7 +119,7 @@ static tmb_status run_all(tmb_run *run, tmb_quantize_result *result, tmb_err *er
 tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *options,
                         tmb_quantize_result **out, tmb_err *err)
 {
-    double begin = now();
+    double begin = tmb_seconds();
     tmb_run run = {.plan = plan,
                    .options = options,
                    .ops = tmb_cpu_ops(),
@@ -142,7 +135,7 @@ tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *option
     tmb_status status =
         result->groups ? allocate(&run, err) : tmb_fail_memory(err, plan->n_rows, "the result");
     if (!status) status = run_all(&run, result, err);
-    if (!status) fill_result(result, &run, now() - begin);
+    if (!status) fill_result(result, &run, tmb_seconds() - begin);
     if (status && run.stopped) status = tell_stop(&run, err);
 
     tmb_output_close(&run.output);

@@ -115,10 +115,7 @@ static tmb_status calibrate(const options *o, tmb_job *job, const tmb_data *data
 
 static tmb_status check(const options *o, tmb_err *err)
 {
-    if (!o->recipe)
-        return tmb_fail(err, TMB_EUSAGE,
-                        "no recipe given; add --recipe with a file or a shipped "
-                        "name such as nvfp4-experts");
+    TRY(tmb_job_need_recipe(o->recipe, err));
     if (!o->out) return tmb_fail(err, TMB_EUSAGE, "no output given; add -o STATS.h5");
     if (o->comm && strcmp(o->comm, "threads") != 0 && o->ranks > 1)
         return tmb_fail(err, TMB_EUSAGE,

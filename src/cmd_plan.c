@@ -19,10 +19,7 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     const char *operands[TMB_OPERANDS];
     TRY(tmb_args_parse(self, &o, argc, argv, operands, err));
     if (o.common.help) return TMB_OK;
-    if (!o.recipe)
-        return tmb_fail(err, TMB_EUSAGE,
-                        "no recipe given; add --recipe with a file or a shipped "
-                        "name such as nvfp4-experts");
+    TRY(tmb_job_need_recipe(o.recipe, err));
     tmb_plan_options want = {.layout = o.layout,
                              .shard_size = o.shard_size,
                              .max_ram = o.calibrate ? 0 : o.max_ram,

@@ -117,10 +117,7 @@ static tmb_status json_summary(const tmb_plan *plan, const tmb_quantize_result *
 
 static tmb_status check_options(const options *o, tmb_err *err)
 {
-    if (!o->recipe)
-        return tmb_fail(err, TMB_EUSAGE,
-                        "no recipe given; add --recipe with a file or a shipped "
-                        "name such as nvfp4-experts");
+    TRY(tmb_job_need_recipe(o->recipe, err));
     if (!o->out)
         return tmb_fail(err, TMB_EUSAGE,
                         "no output folder given; add -o with the name of a folder "

@@ -14,6 +14,14 @@ tmb_status tmb_job_open(tmb_job *job, const char *path, tmb_err *err)
     return tmb_model_open(&job->model, job->ckpt, err);
 }
 
+tmb_status tmb_job_need_recipe(const char *recipe, tmb_err *err)
+{
+    if (recipe) return TMB_OK;
+    return tmb_fail(err, TMB_EUSAGE,
+                    "no recipe given; add --recipe with a file or a shipped name such as "
+                    "nvfp4-experts");
+}
+
 tmb_status tmb_job_plan(tmb_job *job, const char *recipe, const tmb_plan_options *options,
                         tmb_err *err)
 {

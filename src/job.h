@@ -14,6 +14,8 @@ typedef struct tmb_job {
 
 /* Checkpoint and inventory.  Zero the job before; close it also after a failure. */
 tmb_status tmb_job_open(tmb_job *job, const char *path, tmb_err *err) TMB_CHECKED;
+/* TMB_EUSAGE when --recipe was not given. */
+tmb_status tmb_job_need_recipe(const char *recipe, tmb_err *err) TMB_CHECKED;
 /* Recipe, assignment and plan on top. */
 tmb_status tmb_job_plan(tmb_job *job, const char *recipe, const tmb_plan_options *options,
                         tmb_err *err) TMB_CHECKED;

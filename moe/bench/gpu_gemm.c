@@ -14,6 +14,8 @@ enum { SETS = 4, LAUNCHES = 48, SAMPLES = 48 };
 /* One projection of one model. */
 typedef struct bench {
     const tmb_gpu_job *job;
+    tmb_gpu_sink *sink;
+    void *sink_ctx;
     tmb_gpu_pool pool;
     const tmb_gpu_model *model;
     int tokens;
@@ -194,11 +196,6 @@ static tmb_status one(bench *b, tmb_gpu_sink *sink, void *ctx, tmb_err *err)
     return sink(ctx, &b->pool.rates, &row, err);
 }
 
-static bool wanted(const tmb_gpu_job *job, const tmb_gpu_model *m, int i)
-{
-    return job->model ? strcmp(job->model, m->name) == 0 : i < 4;
-}
-
 /* Buffers for the largest of what is asked. */
 static tmb_status open_buffers(bench *b, tmb_err *err)
 {
@@ -206,18 +203,22 @@ static tmb_status open_buffers(bench *b, tmb_err *err)
     uint64_t x = 0, y = 0, work = 0, tiles = 0, rows = 0, room = 0;
     const tmb_gpu_model *m;
     for (int i = 0; (m = tmb_gpu_model_at(i)); i++) {
-        if (!wanted(job, m, i)) continue;
+        if (!tmb_gpu_wanted(job, i)) continue;
         for (int t = 0; t < job->n_tokens; t++) {
             for (int up = 0; up < 2; up++) {
-                *b = (bench){.job = job, .model = m, .tokens = job->tokens[t], .up = up};
-                b->cols = up ? m->hidden : m->inter;
-                b->out = up ? 2 * m->inter : m->hidden;
-                b->set = 1;
-                b->pool.bytes = 1;
-                tmb_grouped g = gemm_of(b, 0);
-                uint64_t n = (uint64_t)rows_of(b), set = one_expert(b) * (uint64_t)m->experts;
-                uint64_t wants[] = {n * (uint64_t)b->cols * 2,
-                                    n * (uint64_t)b->out * 2,
+                bench probe = {.job = job,
+                               .model = m,
+                               .tokens = job->tokens[t],
+                               .up = up,
+                               .cols = up ? m->hidden : m->inter,
+                               .out = up ? 2 * m->inter : m->hidden,
+                               .set = 1,
+                               .pool.bytes = 1};
+                tmb_grouped g = gemm_of(&probe, 0);
+                uint64_t n = (uint64_t)rows_of(&probe);
+                uint64_t set = one_expert(&probe) * (uint64_t)m->experts;
+                uint64_t wants[] = {n * (uint64_t)probe.cols * 2,
+                                    n * (uint64_t)probe.out * 2,
                                     tmb_grouped_workspace(&g),
                                     tmb_tiles_bytes(m->experts, (int)n),
                                     n,
@@ -228,7 +229,6 @@ static tmb_status open_buffers(bench *b, tmb_err *err)
             }
         }
     }
-    *b = (bench){.job = job};
     if (!rows) return tmb_fail(err, TMB_EUSAGE, "--model: there is no %s", job->model);
     TRY(tmb_pool_open(&b->pool, job->device, job->pack, room, err));
     tmb_cuda *gpu = b->pool.gpu;
@@ -250,24 +250,16 @@ static tmb_status open_buffers(bench *b, tmb_err *err)
     return tmb_pool_normal(&b->pool, b->x, b->host_x, x / 2, err);
 }
 
-static tmb_status all(bench *b, tmb_gpu_sink *sink, void *ctx, tmb_err *err)
+/* Gate and up, then down. */
+static tmb_status step(void *ctx, const tmb_gpu_model *model, bool zipf, int tokens, tmb_err *err)
 {
-    const tmb_gpu_job *job = b->job;
-    for (int i = 0; (b->model = tmb_gpu_model_at(i)); i++) {
-        if (!wanted(job, b->model, i)) continue;
-        for (int z = 0; z < 2; z++) {
-            if (!(z ? job->zipf : job->uniform)) continue;
-            for (int t = 0; t < job->n_tokens; t++) {
-                for (int up = 1; up >= 0; up--) {
-                    if (job->watch && job->watch->stop && *job->watch->stop)
-                        return tmb_fail(err, TMB_EUNAVAILABLE, "stopped");
-                    b->zipf = z;
-                    b->tokens = job->tokens[t];
-                    b->up = up;
-                    TRY(one(b, sink, ctx, err));
-                }
-            }
-        }
+    bench *b = ctx;
+    b->model = model;
+    b->zipf = zipf;
+    b->tokens = tokens;
+    for (int up = 1; up >= 0; up--) {
+        b->up = up;
+        TRY(one(b, b->sink, b->sink_ctx, err));
     }
     return TMB_OK;
 }
@@ -277,8 +269,10 @@ tmb_status tmb_bench_gpu_gemm(const tmb_gpu_job *job, tmb_gpu_sink *sink, void *
     bench *b = calloc(1, sizeof *b);
     if (!b) return tmb_fail_memory(err, sizeof *b, "a measurement");
     b->job = job;
+    b->sink = sink;
+    b->sink_ctx = ctx;
     tmb_status status = open_buffers(b, err);
-    if (!status) status = all(b, sink, ctx, err);
+    if (!status) status = tmb_gpu_walk(job, step, b, err);
     free(b->host_x);
     free(b->first_gather);
     free(b->first_offsets);

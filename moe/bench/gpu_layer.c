@@ -15,6 +15,8 @@ enum { SETS = 4, LAUNCHES = 24, SAMPLES = 24 };
 
 typedef struct bench {
     const tmb_gpu_job *job;
+    tmb_gpu_sink *sink;
+    void *sink_ctx;
     tmb_gpu_pool pool;
     const tmb_gpu_model *model;
     tmb_layer *layer;
@@ -192,18 +194,13 @@ static tmb_status one(bench *b, tmb_gpu_sink *sink, void *ctx, tmb_err *err)
     return status ? status : sink(ctx, &b->pool.rates, &row, err);
 }
 
-static bool wanted(const tmb_gpu_job *job, const tmb_gpu_model *m, int i)
-{
-    return job->model ? strcmp(job->model, m->name) == 0 : i < 4;
-}
-
 static tmb_status open_buffers(bench *b, tmb_err *err)
 {
     const tmb_gpu_job *job = b->job;
     uint64_t x = 0, logits = 0, room = 0;
     const tmb_gpu_model *m;
     for (int i = 0; (m = tmb_gpu_model_at(i)); i++) {
-        if (!wanted(job, m, i)) continue;
+        if (!tmb_gpu_wanted(job, i)) continue;
         uint64_t set = tmb_pack_bytes(job->pack, 2 * (uint64_t)m->inter, (uint64_t)m->hidden) +
                        tmb_pack_bytes(job->pack, (uint64_t)m->hidden, (uint64_t)m->inter);
         set *= (uint64_t)m->experts * SETS;
@@ -227,23 +224,13 @@ static tmb_status open_buffers(bench *b, tmb_err *err)
     return tmb_pool_normal(&b->pool, b->x, b->host_x, x, err);
 }
 
-static tmb_status all(bench *b, tmb_gpu_sink *sink, void *ctx, tmb_err *err)
+static tmb_status step(void *ctx, const tmb_gpu_model *model, bool zipf, int tokens, tmb_err *err)
 {
-    const tmb_gpu_job *job = b->job;
-    for (int i = 0; (b->model = tmb_gpu_model_at(i)); i++) {
-        if (!wanted(job, b->model, i)) continue;
-        for (int z = 0; z < 2; z++) {
-            if (!(z ? job->zipf : job->uniform)) continue;
-            for (int t = 0; t < job->n_tokens; t++) {
-                if (job->watch && job->watch->stop && *job->watch->stop)
-                    return tmb_fail(err, TMB_EUNAVAILABLE, "stopped");
-                b->zipf = z;
-                b->tokens = job->tokens[t];
-                TRY(one(b, sink, ctx, err));
-            }
-        }
-    }
-    return TMB_OK;
+    bench *b = ctx;
+    b->model = model;
+    b->zipf = zipf;
+    b->tokens = tokens;
+    return one(b, b->sink, b->sink_ctx, err);
 }
 
 tmb_status tmb_bench_gpu_layer(const tmb_gpu_job *job, tmb_gpu_sink *sink, void *ctx, tmb_err *err)
@@ -251,8 +238,10 @@ tmb_status tmb_bench_gpu_layer(const tmb_gpu_job *job, tmb_gpu_sink *sink, void 
     bench *b = calloc(1, sizeof *b);
     if (!b) return tmb_fail_memory(err, sizeof *b, "a measurement");
     b->job = job;
+    b->sink = sink;
+    b->sink_ctx = ctx;
     tmb_status status = open_buffers(b, err);
-    if (!status) status = all(b, sink, ctx, err);
+    if (!status) status = tmb_gpu_walk(job, step, b, err);
     free(b->host_x);
     free(b->first);
     tmb_pool_close(&b->pool);

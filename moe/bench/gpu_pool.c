@@ -15,7 +15,9 @@
 
 #define ASSUMED_TF 785.0 /* cuBLAS in BF16 on an H200, random data */
 
-/* The shapes that doc/kernel-notes.md compares; the last one stands beside its eighth. */
+/* The shapes that doc/kernel-notes.md compares with other libraries; the last one stands beside its
+ * eighth. */
+enum { COMPARED = 4 };
 static const tmb_gpu_model models[] = {
     {"mixtral-8x7b", 4096, 14336, 8, 2},    {"qwen3-30b-a3b", 2048, 768, 128, 8},
     {"deepseek-v3-ep8", 7168, 2048, 32, 1}, {"gpt-oss-120b", 2880, 2880, 128, 4},
@@ -25,6 +27,27 @@ static const tmb_gpu_model models[] = {
 const tmb_gpu_model *tmb_gpu_model_at(int i)
 {
     return i >= 0 && (size_t)i < sizeof models / sizeof *models ? &models[i] : NULL;
+}
+
+bool tmb_gpu_wanted(const tmb_gpu_job *job, int i)
+{
+    return job->model ? strcmp(job->model, models[i].name) == 0 : i < COMPARED;
+}
+
+tmb_status tmb_gpu_walk(const tmb_gpu_job *job,
+                        tmb_status (*step)(void *ctx, const tmb_gpu_model *model, bool zipf,
+                                           int tokens, tmb_err *err),
+                        void *ctx, tmb_err *err)
+{
+    const tmb_gpu_model *m;
+    for (int i = 0; (m = tmb_gpu_model_at(i)); i++)
+        for (int z = 0; z < 2 && tmb_gpu_wanted(job, i); z++)
+            for (int t = 0; (z ? job->zipf : job->uniform) && t < job->n_tokens; t++) {
+                if (job->watch && job->watch->stop && *job->watch->stop)
+                    return tmb_fail(err, TMB_EUNAVAILABLE, "stopped");
+                TRY(step(ctx, m, z, job->tokens[t], err));
+            }
+    return TMB_OK;
 }
 
 static const char *format_name(tmb_pack pack)

@@ -21,6 +21,14 @@ typedef struct tmb_gpu_pool {
     tmb_gpu_rates rates;
 } tmb_gpu_pool;
 
+/* Is the i-th model asked for? */
+bool tmb_gpu_wanted(const tmb_gpu_job *job, int i);
+/* Call step for each model, routing and number of tokens that the job asks for, in this order. */
+tmb_status tmb_gpu_walk(const tmb_gpu_job *job,
+                        tmb_status (*step)(void *ctx, const tmb_gpu_model *model, bool zipf,
+                                           int tokens, tmb_err *err),
+                        void *ctx, tmb_err *err) TMB_CHECKED;
+
 /* room: bytes of weights that must fit. */
 tmb_status tmb_pool_open(tmb_gpu_pool *p, int device, tmb_pack pack, uint64_t room,
                          tmb_err *err) TMB_CHECKED;

@@ -30,7 +30,7 @@ struct tmb_store {
 
 static herr_t deepest(unsigned n, const H5E_error2_t *e, void *to)
 {
-    if (n == 0) snprintf(to, NAMES, "%s", e->desc ? e->desc : "no reason given");
+    if (n == 0 && e->desc) snprintf(to, NAMES, "%s", e->desc);
     return 0;
 }
 
@@ -41,6 +41,16 @@ static tmb_status h5_fail(const tmb_store *s, const char *name, const char *what
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, deepest, why);
     return tmb_fail(err, status, "%s: %s%scannot %s (HDF5: %.200s)", s->path, name ? name : "",
                     name ? ": " : "", what, why);
+}
+
+/* Every call of HDF5 forgets the errors of the one before: they are kept while handles go back. */
+static hid_t keep_errors(bool failed)
+{
+    return failed ? H5Eget_current_stack() : H5I_INVALID_HID;
+}
+static void put_errors(hid_t errors)
+{
+    if (errors >= 0) H5Eset_current_stack(errors);
 }
 
 static tmb_status bad(const tmb_store *s, const char *name, const char *what, tmb_err *err)
@@ -209,9 +219,11 @@ static tmb_status begin_width(tmb_store *s, const char *name, const tmb_store_sh
     s->dataset = make_groups(s, name)
                      ? H5Dcreate2(s->file, name, type, space, H5P_DEFAULT, make, H5P_DEFAULT)
                      : H5I_INVALID_HID;
+    hid_t errors = keep_errors(s->dataset < 0);
     H5Pclose(make);
     H5Sclose(space);
     H5Tclose(type);
+    put_errors(errors);
     if (s->dataset < 0) return h5_fail(s, name, "create", TMB_EIO, err);
     s->row = 0;
     TRY(tmb_sha256_open(&s->sum, err));
@@ -241,9 +253,11 @@ static bool move_rows(tmb_store *s, void *rows, uint64_t n, bool write)
         fine = H5Dwrite(s->dataset, type, memory, space, H5P_DEFAULT, rows) >= 0;
     else if (fine)
         fine = H5Dread(s->dataset, type, memory, space, H5P_DEFAULT, rows) >= 0;
+    hid_t errors = keep_errors(!fine);
     H5Sclose(memory);
     H5Sclose(space);
     H5Tclose(type);
+    put_errors(errors);
     s->row += n;
     return fine;
 }
@@ -455,8 +469,12 @@ static tmb_status open_file(tmb_store *s, const char *kind, uint32_t version, tm
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_file_locking(access, 0, 1);
     s->file = H5Fopen(s->path, H5F_ACC_RDONLY, access);
+    hid_t errors = keep_errors(s->file < 0);
     H5Pclose(access);
-    if (s->file < 0) return h5_fail(s, NULL, "be read as HDF5", TMB_EDATA, err);
+    put_errors(errors);
+    if (s->file < 0)
+        return h5_fail(s, NULL, "be read as HDF5; it is cut off, or no file of that kind",
+                       TMB_EDATA, err);
     if (!get_text_attribute(s->file, "format", text, sizeof text) || strcmp(text, kind))
         return tmb_fail(err, TMB_EDATA, "%s: holds no %s", s->path, kind);
     if (!get_u32_attribute(s->file, "format_version", &s->version))

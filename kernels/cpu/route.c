@@ -40,29 +40,32 @@ static void softmax(float *score, const float *logits, int n)
         score[e] /= lane[0];
 }
 
-/* -inf for every expert outside the best groups. */
-static void limit_groups(const tmb_router *r, float *choice)
+/* What a group of n experts is worth. */
+static float worth_of(const float *choice, size_t n, tmb_group_rule rule)
 {
-    int size = r->experts / r->groups;
-    float worth[TMB_ROUTE_GROUPS];
-    for (int g = 0; g < r->groups; g++) {
-        float best = -INFINITY, second = -INFINITY;
-        for (int i = 0; i < size; i++) {
-            float v = choice[g * size + i];
-            if (v > best) {
-                second = best;
-                best = v;
-            } else if (v > second) {
-                second = v;
-            }
+    float best = -INFINITY, second = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        if (choice[i] > best) {
+            second = best;
+            best = choice[i];
+        } else if (choice[i] > second) {
+            second = choice[i];
         }
-        worth[g] = r->group_rule == TMB_GROUP_TOP_2 ? best + second : best;
     }
-    for (int g = 0; g < r->groups; g++) {
-        int before = 0;
-        for (int h = 0; h < r->groups; h++)
+    return rule == TMB_GROUP_TOP_2 ? best + second : best;
+}
+
+void tmb_cpu_limit_groups(float *choice, size_t experts, size_t groups, size_t top_groups,
+                          tmb_group_rule rule, float *worth)
+{
+    size_t size = experts / groups;
+    for (size_t g = 0; g < groups; g++)
+        worth[g] = worth_of(choice + g * size, size, rule);
+    for (size_t g = 0; g < groups; g++) {
+        size_t before = 0;
+        for (size_t h = 0; h < groups; h++)
             before += worth[h] > worth[g] || (worth[h] == worth[g] && h < g);
-        for (int i = 0; before >= r->top_groups && i < size; i++)
+        for (size_t i = 0; before >= top_groups && i < size; i++)
             choice[g * size + i] = -INFINITY;
     }
 }
@@ -70,14 +73,16 @@ static void limit_groups(const tmb_router *r, float *choice)
 void tmb_cpu_route(const tmb_router *r, const float *logits, size_t tokens, int32_t *chosen,
                    float *weight)
 {
-    float score[TMB_ROUTE_EXPERTS], choice[TMB_ROUTE_EXPERTS];
+    float score[TMB_ROUTE_EXPERTS], choice[TMB_ROUTE_EXPERTS], worth[TMB_ROUTE_GROUPS];
     for (size_t t = 0; t < tokens; t++, logits += r->experts) {
         if (r->score == TMB_SCORE_SOFTMAX) softmax(score, logits, r->experts);
         for (int e = 0; e < r->experts; e++) {
             if (r->score == TMB_SCORE_SIGMOID) score[e] = tmb_route_sigmoid(logits[e]);
             choice[e] = r->correction ? score[e] + r->correction[e] : score[e];
         }
-        if (r->groups > 1) limit_groups(r, choice);
+        if (r->groups > 1)
+            tmb_cpu_limit_groups(choice, (size_t)r->experts, (size_t)r->groups,
+                                 (size_t)r->top_groups, r->group_rule, worth);
         float sum = 0.0f;
         for (int k = 0; k < r->top_k; k++) {
             int best = -1;

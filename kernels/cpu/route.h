@@ -13,6 +13,11 @@
 /* Whether the numbers of a router make sense; the message names the one that does not. */
 tmb_status tmb_router_check(const tmb_router *r, tmb_err *err) TMB_CHECKED;
 
+/* choice [experts] = -inf outside the best top_groups of `groups` equal groups; of level groups the
+ * first go before.  worth [groups]: scratch. */
+void tmb_cpu_limit_groups(float *choice, size_t experts, size_t groups, size_t top_groups,
+                          tmb_group_rule rule, float *worth);
+
 /* chosen [T, K] i32 and weight [T, K] f32, best first, from logits [T, E] f32. */
 void tmb_cpu_route(const tmb_router *r, const float *logits, size_t tokens, int32_t *chosen,
                    float *weight);

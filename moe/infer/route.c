@@ -2,37 +2,10 @@
 #include "config.h"
 #include "moe/infer/decoder.h"
 
-#include <math.h>
+#include "kernels/cpu/route.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-/* What a group of experts counts: its best, or the sum of its two best. */
-static float group_score(const float *x, size_t n, bool two)
-{
-    float first = -INFINITY, second = -INFINITY;
-    for (size_t i = 0; i < n; i++) {
-        if (x[i] > first)
-            second = first, first = x[i];
-        else if (x[i] > second)
-            second = x[i];
-    }
-    return two ? first + second : first;
-}
-
-/* -inf for the experts of all groups but the best.  Of level groups the first go before. */
-static void limit_groups(const tmb_config *c, float *choice, float *score)
-{
-    size_t size = c->n_experts / c->groups;
-    for (size_t g = 0; g < c->groups; g++)
-        score[g] = group_score(choice + g * size, size, c->rules->groups == TMB_GROUPS_TOP2);
-    for (size_t g = 0; g < c->groups; g++) {
-        size_t before = 0;
-        for (size_t o = 0; o < c->groups; o++)
-            before += score[o] > score[g] || (score[o] == score[g] && o < g);
-        for (size_t i = 0; before >= c->top_groups && i < size; i++)
-            choice[g * size + i] = -INFINITY;
-    }
-}
 
 /* The largest of x [n] behind element `last` in falling order, level ones by index; n at the end.
  * last == n: the largest of all. */
@@ -73,8 +46,10 @@ bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const
     memcpy(score, choice, n * sizeof *score);
     for (size_t i = 0; correction && i < n; i++)
         choice[i] += correction[i];
-    float *groups = score + n;
-    if (c->groups > 1) limit_groups(c, choice, groups);
+    if (c->groups > 1)
+        tmb_cpu_limit_groups(choice, n, c->groups, c->top_groups,
+                             c->rules->groups == TMB_GROUPS_TOP2 ? TMB_GROUP_TOP_2 : TMB_GROUP_BEST,
+                             score + n);
     bool tie = choose(c, choice, chosen);
 
     for (size_t j = 0; j < k; j++)

@@ -97,7 +97,7 @@ static tmb_status keys_gqa(heads *s)
 {
     tmb_run *run = s->run;
     const tmb_config *c = &run->d->config;
-    const tmb_layer *l = run->layer;
+    const tmb_decoder_layer *l = run->layer;
     s->k_width = s->v_width = c->kv_heads * c->head_dim;
     s->k = tmb_floats(run->tokens, s->k_width, run->err);
     s->v = tmb_floats(run->tokens, s->v_width, run->err);
@@ -132,7 +132,7 @@ static tmb_status keys_mla(heads *s)
 {
     tmb_run *run = s->run;
     const tmb_config *c = &run->d->config;
-    const tmb_layer *l = run->layer;
+    const tmb_decoder_layer *l = run->layer;
     size_t n = run->tokens;
     s->k_width = c->kv_rank + c->rope_dim;
     s->k = tmb_floats(n, s->k_width, run->err);
@@ -173,7 +173,7 @@ static tmb_status attend_some(heads *s, size_t first, size_t end, float *q, floa
 {
     tmb_run *run = s->run;
     const tmb_config *c = &run->d->config;
-    const tmb_layer *l = run->layer;
+    const tmb_decoder_layer *l = run->layer;
     bool mla = c->rules->attention == TMB_ATTENTION_MLA;
     size_t row = run->batch->begin[first], n = run->batch->begin[end] - row,
            kv = c->nope_dim + c->v_dim;

@@ -11,7 +11,7 @@
 
 typedef struct binder {
     tmb_decoder *d;
-    tmb_layer *layer;
+    tmb_decoder_layer *layer;
     char name[TMB_NAME_MAX]; /* of the module looked for */
     tmb_err *err;
 } binder;
@@ -116,7 +116,7 @@ static tmb_status part(binder *b, tmb_weight *w, const char *block, const char *
 static tmb_status bind_gqa(binder *b)
 {
     const tmb_config *c = &b->d->config;
-    tmb_layer *l = b->layer;
+    tmb_decoder_layer *l = b->layer;
     size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     TRY(part(b, &l->q, "self_attn", "q_proj", q, c->hidden));
     TRY(part(b, &l->k, "self_attn", "k_proj", kv, c->hidden));
@@ -137,7 +137,7 @@ static tmb_status bind_gqa(binder *b)
 static tmb_status bind_mla(binder *b)
 {
     const tmb_config *c = &b->d->config;
-    tmb_layer *l = b->layer;
+    tmb_decoder_layer *l = b->layer;
     size_t q = c->heads * c->head_dim;
     if (c->q_rank) {
         TRY(part(b, &l->q_a, "self_attn", "q_a_proj", c->q_rank, c->hidden));
@@ -220,7 +220,7 @@ static tmb_status bind_expert_bias(binder *b, tmb_weight *w, size_t expert, int 
 static tmb_status bind_experts(binder *b, const tmb_experts *group)
 {
     tmb_decoder *d = b->d;
-    tmb_layer *l = b->layer;
+    tmb_decoder_layer *l = b->layer;
     size_t n = d->config.n_experts;
     if (group->n_experts != n)
         return tmb_fail(b->err, TMB_EDATA, "%s: %s has %u experts, config.json tells %zu",
@@ -265,7 +265,7 @@ static tmb_status bind_sparse(binder *b, const tmb_experts *group)
 {
     const tmb_config *c = &b->d->config;
     const tmb_arch_forward *r = c->rules;
-    tmb_layer *l = b->layer;
+    tmb_decoder_layer *l = b->layer;
     l->sparse = true;
     TRY(part(b, &l->router, r->block, r->router, c->n_experts, c->hidden));
     if (r->router_bias && !l->router.bias.tensor) return missing(b, ".bias");
@@ -299,7 +299,7 @@ static const tmb_experts *experts_of(const tmb_model *m, int layer)
 static tmb_status bind_layer(binder *b)
 {
     const tmb_config *c = &b->d->config;
-    tmb_layer *l = b->layer;
+    tmb_decoder_layer *l = b->layer;
     name_part(b, "", "input_layernorm");
     TRY(need_vector(b, &l->input_norm, ".weight", c->hidden));
     name_part(b, "", "post_attention_layernorm");

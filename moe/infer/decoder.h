@@ -35,7 +35,8 @@ typedef struct tmb_weight {
 
 enum { TMB_GATE, TMB_UP, TMB_DOWN, TMB_MLP };
 
-typedef struct tmb_layer {
+/* One layer as a checkpoint has it; tmb_layer (layer.h) is that of a server, experts alone. */
+typedef struct tmb_decoder_layer {
     int index;
     bool sparse;
     tmb_vector input_norm, post_norm, q_norm, k_norm,
@@ -46,7 +47,7 @@ typedef struct tmb_layer {
     tmb_weight shared_gate, router;
     tmb_vector correction;
     tmb_weight *experts; /* [n_experts][TMB_MLP] */
-} tmb_layer;
+} tmb_decoder_layer;
 
 struct tmb_decoder {
     const tmb_model *model;
@@ -56,11 +57,11 @@ struct tmb_decoder {
     const tmb_nn *nn;
     int threads;
     uint64_t layer_bytes;
-    tmb_layer *layers; /* [config.layers] */
+    tmb_decoder_layer *layers; /* [config.layers] */
     tmb_vector final_norm;
     const tmb_tensor *embedding;
     tmb_weight head;
-    tmb_layer *loaded;           /* NULL: none */
+    tmb_decoder_layer *loaded;   /* NULL: none */
     size_t group;                /* experts that are held at a time */
     size_t held_first, held_end; /* the experts that are held now */
     float *packed_rows;          /* scratch of multiply.c */
@@ -75,7 +76,7 @@ typedef struct tmb_run {
     tmb_decoder *d;
     const tmb_batch *batch;
     const tmb_observer *observer; /* never NULL */
-    const tmb_layer *layer;
+    const tmb_decoder_layer *layer;
     size_t tokens;
     float *h; /* [tokens, hidden] the normed input of a half */
     tmb_err *err;
@@ -86,18 +87,19 @@ tmb_status tmb_decoder_bind(tmb_decoder *d, tmb_err *err) TMB_CHECKED;
 
 /* --- load.c --- */
 /* All of the layer but its routed experts. */
-tmb_status tmb_layer_load(tmb_decoder *d, tmb_layer *layer, tmb_err *err) TMB_CHECKED;
+tmb_status tmb_decoder_layer_load(tmb_decoder *d, tmb_decoder_layer *layer,
+                                  tmb_err *err) TMB_CHECKED;
 /* Routed experts first … end-1 of the loaded layer instead of those held. */
 tmb_status tmb_experts_load(tmb_decoder *d, size_t first, size_t end, tmb_err *err) TMB_CHECKED;
-void tmb_layer_drop(tmb_decoder *d);
+void tmb_decoder_layer_drop(tmb_decoder *d);
 /* Rows of w, panel by panel, into to, whose values are there: panels first … first+n-1 of the
  * weight become its first n. */
 tmb_status tmb_weight_load_panels(tmb_decoder *d, const tmb_weight *w, const tmb_packed *to,
                                   size_t first, size_t panels, tmb_err *err) TMB_CHECKED;
 tmb_status tmb_vector_load(const tmb_decoder *d, tmb_vector *v, tmb_err *err) TMB_CHECKED;
-uint64_t tmb_weight_bytes(const tmb_weight *w);        /* 0 when there is none */
-uint64_t tmb_layer_base_bytes(const tmb_layer *layer); /* without routed experts */
-uint64_t tmb_expert_bytes(const tmb_decoder *d, const tmb_layer *layer, size_t expert);
+uint64_t tmb_weight_bytes(const tmb_weight *w);                        /* 0 when there is none */
+uint64_t tmb_decoder_layer_base_bytes(const tmb_decoder_layer *layer); /* without routed experts */
+uint64_t tmb_expert_bytes(const tmb_decoder *d, const tmb_decoder_layer *layer, size_t expert);
 
 /* --- multiply.c --- */
 /* y [rows, w->out] = x [rows, w->in] * w + bias.  Rows have the distances x_stride, y_stride. */

@@ -35,7 +35,7 @@ tmb_status tmb_decoder_open(tmb_decoder **out, const tmb_model *model,
 void tmb_decoder_close(tmb_decoder *d)
 {
     if (!d) return;
-    tmb_layer_drop(d);
+    tmb_decoder_layer_drop(d);
     free(d->final_norm.values);
     free(d->packed_rows);
     free(d->cosines);
@@ -94,11 +94,11 @@ tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float
 
 /* How many experts fit beside the rest of the layer: all, or as many as the limit leaves room for.
  */
-static size_t group_size(const tmb_decoder *d, const tmb_layer *layer)
+static size_t group_size(const tmb_decoder *d, const tmb_decoder_layer *layer)
 {
     size_t n = d->config.n_experts;
     if (!layer->sparse || !d->layer_bytes) return n ? n : 1;
-    uint64_t largest = 0, base = tmb_layer_base_bytes(layer);
+    uint64_t largest = 0, base = tmb_decoder_layer_base_bytes(layer);
     for (size_t e = 0; e < n; e++) {
         uint64_t bytes = tmb_expert_bytes(d, layer, e);
         largest = bytes > largest ? bytes : largest;
@@ -109,13 +109,13 @@ static size_t group_size(const tmb_decoder *d, const tmb_layer *layer)
 
 tmb_status tmb_decoder_load(tmb_decoder *d, int layer, tmb_err *err)
 {
-    tmb_layer *l = &d->layers[layer];
+    tmb_decoder_layer *l = &d->layers[layer];
     if (d->loaded == l) return TMB_OK;
     d->group = group_size(d, l);
-    tmb_status status = tmb_layer_load(d, l, err);
+    tmb_status status = tmb_decoder_layer_load(d, l, err);
     if (!status && l->sparse && d->group == d->config.n_experts)
         status = tmb_experts_load(d, 0, d->group, err);
-    if (status) tmb_layer_drop(d);
+    if (status) tmb_decoder_layer_drop(d);
     return status;
 }
 

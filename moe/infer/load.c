@@ -22,7 +22,7 @@ uint64_t tmb_weight_bytes(const tmb_weight *w)
 
 /* Every weight of a layer but its routed experts, in the order of the enum below. */
 enum { BASE = 7 + TMB_MLP + 2 };
-static void base_weights(tmb_layer *l, tmb_weight *out[BASE])
+static void base_weights(tmb_decoder_layer *l, tmb_weight *out[BASE])
 {
     tmb_weight *all[BASE] = {&l->q_a,         &l->q,
                              &l->k,           &l->v,
@@ -35,7 +35,7 @@ static void base_weights(tmb_layer *l, tmb_weight *out[BASE])
 }
 
 enum { VECTORS = 6 };
-static void vectors_of(tmb_layer *l, tmb_vector *out[VECTORS])
+static void vectors_of(tmb_decoder_layer *l, tmb_vector *out[VECTORS])
 {
     tmb_vector *all[VECTORS] = {&l->input_norm, &l->post_norm, &l->q_norm,
                                 &l->k_norm,     &l->sinks,     &l->correction};
@@ -43,17 +43,17 @@ static void vectors_of(tmb_layer *l, tmb_vector *out[VECTORS])
         out[i] = all[i];
 }
 
-uint64_t tmb_layer_base_bytes(const tmb_layer *layer)
+uint64_t tmb_decoder_layer_base_bytes(const tmb_decoder_layer *layer)
 {
     tmb_weight *base[BASE];
     uint64_t bytes = 0;
-    base_weights((tmb_layer *)(uintptr_t)layer, base);
+    base_weights((tmb_decoder_layer *)(uintptr_t)layer, base);
     for (int i = 0; i < BASE; i++)
         bytes += tmb_weight_bytes(base[i]);
     return bytes;
 }
 
-uint64_t tmb_expert_bytes(const tmb_decoder *d, const tmb_layer *layer, size_t expert)
+uint64_t tmb_expert_bytes(const tmb_decoder *d, const tmb_decoder_layer *layer, size_t expert)
 {
     uint64_t bytes = 0;
     for (size_t p = 0; layer->sparse && expert < d->config.n_experts && p < TMB_MLP; p++)
@@ -205,9 +205,9 @@ static void drop_weight(tmb_weight *w)
     w->bias.values = NULL;
 }
 
-tmb_status tmb_layer_load(tmb_decoder *d, tmb_layer *layer, tmb_err *err)
+tmb_status tmb_decoder_layer_load(tmb_decoder *d, tmb_decoder_layer *layer, tmb_err *err)
 {
-    tmb_layer_drop(d);
+    tmb_decoder_layer_drop(d);
     d->loaded = layer;
     tmb_weight *base[BASE], *present[BASE];
     tmb_vector *vectors[VECTORS];
@@ -252,7 +252,7 @@ tmb_status tmb_experts_load(tmb_decoder *d, size_t first, size_t end, tmb_err *e
     return status;
 }
 
-void tmb_layer_drop(tmb_decoder *d)
+void tmb_decoder_layer_drop(tmb_decoder *d)
 {
     if (!d->loaded) return;
     tmb_weight *base[BASE];

@@ -61,7 +61,7 @@ static uint64_t mlp(const tmb_decoder *d, const tmb_weight *w, uint64_t rows)
                                : bytes;
 }
 
-static uint64_t sparse(const tmb_decoder *d, const tmb_layer *l, uint64_t tokens)
+static uint64_t sparse(const tmb_decoder *d, const tmb_decoder_layer *l, uint64_t tokens)
 {
     const tmb_config *c = &d->config;
     uint64_t pairs = tokens * c->top_k,
@@ -83,10 +83,10 @@ uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
     uint64_t weights = 0, read = reading(d, &d->head, 1), halves = attention(d, tokens, longest),
              packed = 0;
     for (int i = 0; i < c->layers; i++) {
-        const tmb_layer *l = &d->layers[i];
+        const tmb_decoder_layer *l = &d->layers[i];
         const tmb_weight *base[] = {
             &l->q_a, &l->q, &l->k, &l->v, &l->kv_a, &l->kv_b, &l->o, l->mlp, &l->mlp[TMB_DOWN]};
-        uint64_t held = tmb_layer_base_bytes(l), group = 0;
+        uint64_t held = tmb_decoder_layer_base_bytes(l), group = 0;
         for (size_t b = 0; b < sizeof base / sizeof *base; b++) {
             read = most(read, reading(d, base[b], 1));
             packed = most(packed, tmb_multiply_bytes(tokens, base[b]->in));

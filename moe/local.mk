@@ -84,6 +84,10 @@ libtombac_a_SOURCES +=           \
 	moe/calib/stats_internal.h \
 	moe/calib/tap.c          \
 	moe/calib/tap.h          \
+	moe/diagnose/diagnosis.c \
+	moe/diagnose/diagnosis.h \
+	moe/diagnose/metric.c    \
+	moe/diagnose/metric.h    \
 	moe/eval/acts.c          \
 	moe/eval/acts.h          \
 	moe/eval/eval.c          \

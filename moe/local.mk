@@ -201,6 +201,8 @@ libtombac_a_SOURCES +=           \
 	moe/quantize/blocks.h    \
 	moe/quantize/bundle.c    \
 	moe/quantize/bundle.h    \
+	moe/quantize/encode.c    \
+	moe/quantize/encode.h    \
 	moe/quantize/journal.c   \
 	moe/quantize/journal.h   \
 	moe/quantize/monitor.h   \

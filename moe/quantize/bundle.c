@@ -51,14 +51,6 @@ static size_t rows_at_once(const tmb_unit *unit, const tmb_format *format)
     return unit->in < TILE_FLOATS ? TILE_FLOATS / (size_t)unit->in : 1;
 }
 
-static uint64_t tile_bytes(const tmb_unit *unit, const tmb_format *format, tmb_part part)
-{
-    tmb_part_dims dims;
-    if (!tmb_part_dims_of(unit, format, part, &dims)) return 0;
-    uint64_t rows = tmb_part_row(unit, format, &dims, part, TMB_TILE_ROWS);
-    return (rows ? rows : 1) * dims.cols * dims.element_bytes;
-}
-
 static void need_slabs(const tmb_plan *plan, uint32_t u, tmb_need *need)
 {
     const tmb_unit *unit = &plan->job.model->units[u];
@@ -89,8 +81,8 @@ static tmb_need need_of(const tmb_plan *plan, uint64_t stage_bytes)
                                        : tmb_reader_bytes(model, unit));
             raise(&need.floats, rows * unit->in);
             raise(&need.work, tmb_format_work(unit->in));
-            raise(&need.codes, tile_bytes(unit, format, TMB_PART_CODES));
-            raise(&need.scales, tile_bytes(unit, format, TMB_PART_SCALE));
+            raise(&need.codes, tmb_part_tile_bytes(unit, format, TMB_PART_CODES));
+            raise(&need.scales, tmb_part_tile_bytes(unit, format, TMB_PART_SCALE));
             need_slabs(plan, u, &need);
         }
     }
@@ -166,11 +158,11 @@ void tmb_worker_close(tmb_worker *k)
 typedef struct tmb_task {
     const tmb_unit *unit;
     const tmb_spec *spec;
+    tmb_encoding encoding;
     const tmb_slot *slot[TMB_PARTS]; /* NULL: not in this shard */
     tmb_part_dims dims[TMB_PARTS];
     uint64_t code_line, scale_line; /* bytes of a row in the worker's tile */
     size_t rows;                    /* at once */
-    float global;
 } tmb_task;
 
 static uint64_t line_of(const tmb_unit *unit, const tmb_format *format, tmb_part part)
@@ -187,11 +179,10 @@ static bool task_of(const tmb_plan *plan, uint32_t u, float amax, const tmb_shar
     bool any = false;
     *task = (tmb_task){.unit = unit,
                        .spec = spec,
+                       .encoding = tmb_encoding_of(plan, u, amax),
                        .code_line = line_of(unit, spec->format, TMB_PART_CODES),
                        .scale_line = line_of(unit, spec->format, TMB_PART_SCALE),
-                       .rows = rows_at_once(unit, spec->format),
-                       .global = 1};
-    if (tmb_unit_scanned(plan, u)) task->global = spec->format->global_scale(amax);
+                       .rows = rows_at_once(unit, spec->format)};
     for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
         const tmb_slot *slot = &plan->slots[s];
         if (slot->repeated || &plan->files[plan->outs[slot->out].file] != w->file) continue;
@@ -199,12 +190,6 @@ static bool task_of(const tmb_plan *plan, uint32_t u, float amax, const tmb_shar
         any = tmb_part_dims_of(unit, spec->format, slot->part, &task->dims[slot->part]) || any;
     }
     return any;
-}
-
-bool tmb_unit_scanned(const tmb_plan *plan, uint32_t unit)
-{
-    const tmb_format *format = format_of(plan, unit);
-    return format && format->global_scale;
 }
 
 static bool has_body(const tmb_task *task)
@@ -237,7 +222,7 @@ static tmb_status write_scalar(const tmb_worker *k, const tmb_task *task, tmb_pa
     }
     /* Without calibration activations are cast: their scale is 1. */
     const tmb_measured *measured = k->plan->job.measured;
-    float value = part == TMB_PART_GLOBAL ? task->global
+    float value = part == TMB_PART_GLOBAL ? task->encoding.global
                   : measured              ? measured->input[task->unit - k->plan->job.model->units]
                                           : 1.0f;
     if (slot->reciprocal) value = 1.0f / value;
@@ -275,14 +260,10 @@ static tmb_status encode_rows(tmb_worker *k, const tmb_task *task, uint64_t row,
         TRY(tmb_reader_rows_again(k->reader, unit, row + at, rows, k->x, err));
     else
         TRY(tmb_reader_rows(k->reader, unit, row + at, rows, k->x, err));
-    if (!format) {
-        k->ops->to_bf16((uint16_t *)(void *)codes, k->x, rows * unit->in);
-        return TMB_OK;
-    }
-    format->encode(format, k->ops, task->spec->scale, k->x, rows, unit->in, task->global, codes,
-                   scales, k->work);
-    if (!task->slot[TMB_PART_CODES]) return TMB_OK;
-    format->decode(format, k->ops, k->y, rows, unit->in, codes, scales, task->global, k->work);
+    tmb_encode_rows(&task->encoding, k->ops, k->x, rows, codes, scales, k->work);
+    if (!format || !task->slot[TMB_PART_CODES]) return TMB_OK;
+    format->decode(format, k->ops, k->y, rows, unit->in, codes, scales, task->encoding.global,
+                   k->work);
     k->ops->compare(sums, k->x, k->y, rows * unit->in);
     return TMB_OK;
 }

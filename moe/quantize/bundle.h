@@ -6,6 +6,7 @@
 #define TMB_QUANTIZE_BUNDLE_H
 
 #include "moe/model/weight.h"
+#include "moe/quantize/encode.h"
 #include "moe/quantize/shard_writer.h"
 
 /* Called after every tile and every copied piece with the input bytes it stands for; a status
@@ -34,7 +35,6 @@ tmb_status tmb_worker_bundle(tmb_worker *worker, const tmb_staged *staged, const
 /* Or several share it, each taking rows begin .. end-1 of a unit; begin is a multiple of
  * TMB_TILE_ROWS, and end too, or the unit's last.  First the largest magnitude of every unit that
  * tmb_unit_scanned(), then tmb_bundle_join() once, then the codes. */
-bool tmb_unit_scanned(const tmb_plan *plan, uint32_t unit);
 bool tmb_unit_written(const tmb_plan *plan, uint32_t unit, const tmb_shard_writer *w);
 bool tmb_unit_measured(const tmb_plan *plan, uint32_t unit, const tmb_shard_writer *w); /* codes */
 tmb_status tmb_worker_scan(tmb_worker *worker, const tmb_staged *staged, uint32_t unit,

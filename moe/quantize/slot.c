@@ -41,6 +41,14 @@ uint64_t tmb_part_row(const tmb_unit *unit, const tmb_format *format, const tmb_
     return tmb_format_row_offset(&g, unit->out, row) / (dims->cols * dims->element_bytes);
 }
 
+uint64_t tmb_part_tile_bytes(const tmb_unit *unit, const tmb_format *format, tmb_part part)
+{
+    tmb_part_dims dims;
+    if (!tmb_part_dims_of(unit, format, part, &dims)) return 0;
+    uint64_t rows = tmb_part_row(unit, format, &dims, part, TMB_TILE_ROWS);
+    return (rows ? rows : 1) * dims.cols * dims.element_bytes;
+}
+
 bool tmb_slot_contiguous(const tmb_slot *slot, const tmb_part_dims *dims)
 {
     return (dims->cols <= 1 || slot->col_stride == 1) &&

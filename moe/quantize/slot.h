@@ -18,6 +18,8 @@ bool tmb_part_dims_of(const tmb_unit *unit, const tmb_format *format, tmb_part p
  * TMB_TILE_ROWS or unit->out. */
 uint64_t tmb_part_row(const tmb_unit *unit, const tmb_format *format, const tmb_part_dims *dims,
                       tmb_part part, uint64_t row);
+/* Bytes of the part that TMB_TILE_ROWS rows of the weight have; 0: there is no such part. */
+uint64_t tmb_part_tile_bytes(const tmb_unit *unit, const tmb_format *format, tmb_part part);
 /* Whether the whole part is one run of elements in the out. */
 bool tmb_slot_contiguous(const tmb_slot *slot, const tmb_part_dims *dims);
 

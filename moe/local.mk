@@ -90,8 +90,14 @@ libtombac_a_SOURCES +=           \
 	moe/diagnose/metric.h    \
 	moe/eval/acts.c          \
 	moe/eval/acts.h          \
+	moe/eval/acts_facts.h    \
+	moe/eval/acts_open.c     \
 	moe/eval/eval.c          \
 	moe/eval/eval.h          \
+	moe/fly/acts.c           \
+	moe/fly/fly.c            \
+	moe/fly/fly.h            \
+	moe/fly/internal.h       \
 	moe/format/format.h      \
 	moe/format/formats.c     \
 	moe/format/formats.h     \

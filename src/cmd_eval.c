@@ -19,6 +19,7 @@ typedef struct options {
     tmb_common common;
     const char *against;
     tmb_data_args data;
+    tmb_job_recipe apply;
     bool exact_inputs;
 } options;
 
@@ -97,17 +98,20 @@ static tmb_status json(const tmb_eval_row *rows, size_t n, bool pair, tmb_err *e
     return tmb_emit_print(&e, err);
 }
 
-static tmb_status evaluate(const options *o, const tmb_model *model, const tmb_model *ref,
+static tmb_status evaluate(const options *o, const tmb_job *job, const tmb_model *ref,
                            const tmb_data *data, tmb_err *err)
 {
     tmb_meter meter;
+    tmb_hooks hooks = {0};
+    if (job->fly) hooks = o->exact_inputs ? tmb_fly_weights(job->fly) : tmb_fly_hooks(job->fly);
     tmb_eval_options want = {.threads = o->common.threads, .exact_inputs = o->exact_inputs};
     tmb_eval_row *rows = calloc(data->n_sources + 1, sizeof *rows);
     if (!rows) return tmb_fail_memory(err, 0, "the table");
     tmb_stop_install();
     tmb_meter_open(&meter, &o->common);
     want.watch = tmb_meter_watch(&meter);
-    tmb_status status = tmb_eval(model, ref, data, &want, rows, err);
+    if (job->fly) want.hooks = &hooks;
+    tmb_status status = tmb_eval(job->model, ref, data, &want, rows, err);
     tmb_meter_close(&meter);
     if (!status && o->common.json)
         status = json(rows, data->n_sources + 1, ref, err);
@@ -131,9 +135,10 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     tmb_data *data = NULL;
     o.data.windows = true;
     tmb_status status = tmb_job_open(&job, operands[0], err);
+    if (!status) status = tmb_job_apply(&job, &o.apply, o.common.threads, err);
     if (!status && o.against) status = tmb_job_open(&ref, o.against, err);
     if (!status) status = tmb_data_args_open(&data, &o.data, job.model, 0, err);
-    if (!status) status = evaluate(&o, job.model, ref.model, data, err);
+    if (!status) status = evaluate(&o, &job, ref.model, data, err);
     tmb_data_close(data);
     tmb_job_close(&ref);
     tmb_job_close(&job);
@@ -151,6 +156,12 @@ static const tmb_arg args[] = {
      "take so many windows, dealt by weight [all]", NULL},
     {"ids-type", 0, TMB_ARG_CHOICE, offsetof(options, data.ids_type), "T",
      "of .bin files: uint16 or uint32 [uint16]", "uint16|uint32"},
+    {"recipe", 0, TMB_ARG_TEXT, offsetof(options, apply.recipe), "R",
+     "what quantize would make of CKPT by it, without writing anything", NULL},
+    {"stats", 0, TMB_ARG_TEXT, offsetof(options, apply.stats), "F",
+     "with --recipe: what calibrate measured [inputs are cast]", NULL},
+    {"layout", 0, TMB_ARG_TEXT, offsetof(options, apply.layout), "L",
+     "with --recipe: modelopt or compressed-tensors [as it says]", NULL},
     {"exact-inputs", 0, TMB_ARG_FLAG, offsetof(options, exact_inputs), NULL,
      "weights as stored, but activations and KV cache not rounded", NULL},
     {0},
@@ -163,7 +174,8 @@ const tmb_command tmb_command_eval = {
     .help = "A quantized checkpoint runs with its real weights, and activations and KV cache "
             "rounded as\nits formats say. Each window is run alone; its first token is not "
             "scored.\n"
-            "  tombac eval Qwen3-30B-A3B-NVFP4 --against Qwen3-30B-A3B --data code=held.txt\n",
+            "  tombac eval Qwen3-30B-A3B-NVFP4 --against Qwen3-30B-A3B --data code=held.txt\n"
+            "  tombac eval a --recipe nvfp4-experts --against a --data held.txt\n",
     .operand = "checkpoint folder",
     .least = 1,
     .most = 1,

@@ -7,6 +7,8 @@
 #include "src/progress.h"
 #include "src/text.h"
 
+#include "kernels/cpu/cpu.h"
+#include "moe/eval/acts.h"
 #include "moe/infer/trace.h"
 
 #include <inttypes.h>
@@ -16,8 +18,10 @@
 typedef struct options {
     tmb_common common;
     tmb_data_args data;
+    tmb_job_recipe apply;
     const char *out, *what;
     uint64_t max_ram;
+    bool round;
 } options;
 
 /* "logits,router" as bits. */
@@ -83,17 +87,33 @@ static tmb_status print(const options *o, const tmb_data *data, const tmb_trace_
     return TMB_OK;
 }
 
+/* Weights as they are stored, or by the recipe; inputs rounded when that was asked for. */
+static tmb_status hook(const options *o, tmb_job *job, tmb_acts **acts, tmb_hooks *hooks,
+                       tmb_err *err)
+{
+    TRY(tmb_job_apply(job, &o->apply, o->common.threads, err));
+    if (job->fly) {
+        *hooks = o->round ? tmb_fly_hooks(job->fly) : tmb_fly_weights(job->fly);
+    } else if (o->round) {
+        TRY(tmb_acts_open(acts, job->model, tmb_cpu_ops(), err));
+        *hooks = tmb_acts_hooks(*acts);
+    }
+    return TMB_OK;
+}
+
 static tmb_status trace(const options *o, const char *path, tmb_meter *meter, tmb_trace_result *r,
                         tmb_data **data, tmb_err *err)
 {
     tmb_job job = {0};
     tmb_decoder *d = NULL;
+    tmb_acts *acts = NULL;
     int32_t *ids = NULL;
     size_t *begin = NULL;
     unsigned what;
     TRY(parse_what(o->what, &what, err));
     tmb_decoder_options want = {.threads = o->common.threads, .layer_bytes = o->max_ram};
     tmb_status status = tmb_job_open(&job, path, err);
+    if (!status) status = hook(o, &job, &acts, &want.hooks, err);
     if (!status) status = tmb_decoder_open(&d, job.model, &want, err);
     if (!status)
         status = tmb_data_args_open(data, &o->data, job.model, tmb_decoder_config(d)->vocab, err);
@@ -106,6 +126,7 @@ static tmb_status trace(const options *o, const char *path, tmb_meter *meter, tm
     free(begin);
     free(ids);
     tmb_decoder_close(d);
+    tmb_acts_close(acts);
     tmb_job_close(&job);
     return status;
 }
@@ -144,6 +165,14 @@ static const tmb_arg args[] = {
     {"out", 'o', TMB_ARG_TEXT, offsetof(options, out), "T", "the .safetensors file to write", NULL},
     {"what", 0, TMB_ARG_TEXT, offsetof(options, what), "LIST",
      "of logits, router, hidden, with commas between them [all]", NULL},
+    {"round-inputs", 0, TMB_ARG_FLAG, offsetof(options, round), NULL,
+     "inputs of Linears and the KV cache rounded as the formats say", NULL},
+    {"recipe", 0, TMB_ARG_TEXT, offsetof(options, apply.recipe), "R",
+     "what quantize would make of CKPT by it, without writing anything", NULL},
+    {"stats", 0, TMB_ARG_TEXT, offsetof(options, apply.stats), "F",
+     "with --recipe: what calibrate measured [inputs are cast]", NULL},
+    {"layout", 0, TMB_ARG_TEXT, offsetof(options, apply.layout), "L",
+     "with --recipe: modelopt or compressed-tensors [as it says]", NULL},
     {"max-ram", 0, TMB_ARG_SIZE, offsetof(options, max_ram), "SIZE",
      "weights to hold at a time; at least a layer without its experts [a layer]", NULL},
     {0},

@@ -2,6 +2,7 @@
 #include "config.h"
 #include "src/job.h"
 
+#include "kernels/cpu/cpu.h"
 #include "src/recipe_dirs.h"
 #include "src/text.h"
 
@@ -32,8 +33,23 @@ tmb_status tmb_job_plan(tmb_job *job, const char *recipe, const tmb_plan_options
     return tmb_plan_build(&job->plan, job->model, job->recipe, job->assignment, options, err);
 }
 
+tmb_status tmb_job_apply(tmb_job *job, const tmb_job_recipe *r, int threads, tmb_err *err)
+{
+    const char *other = r->stats ? "--stats" : r->layout ? "--layout" : NULL;
+    if (!r->recipe && other)
+        return tmb_fail(err, TMB_EUSAGE,
+                        "%s says how a recipe is applied, and no recipe is given; add --recipe",
+                        other);
+    if (!r->recipe) return TMB_OK;
+    tmb_plan_options want = {.layout = r->layout, .threads = threads, .stats = r->stats};
+    TRY(tmb_job_plan(job, r->recipe, &want, err));
+    return tmb_fly_open(&job->fly, job->plan, tmb_cpu_ops(), err);
+}
+
 void tmb_job_unplan(tmb_job *job)
 {
+    tmb_fly_close(job->fly);
+    job->fly = NULL;
     tmb_plan_close(job->plan);
     tmb_assignment_close(job->assignment);
     tmb_recipe_close(job->recipe);

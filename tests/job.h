@@ -21,7 +21,7 @@ typedef struct job {
 static inline tmb_status job_open(job *j, const char *path, const char *rules,
                                   const tmb_plan_options *options)
 {
-    char text[2048];
+    char text[4096];
     memset(j, 0, sizeof *j);
     int n = snprintf(text, sizeof text, "[recipe]\nversion = 1\n[rules]\n%s", rules);
     tmb_status status = tmb_checkpoint_open(&j->ckpt, path, &j->err);

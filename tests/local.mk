@@ -16,6 +16,7 @@ check_PROGRAMS +=           \
 	tests/test_faults         \
 	tests/test_data           \
 	tests/test_engines        \
+	tests/test_fly            \
 	tests/test_formats        \
 	tests/test_forward        \
 	tests/test_golden         \

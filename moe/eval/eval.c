@@ -45,7 +45,10 @@ static tmb_status open_runner(evaluation *e, runner *r, tmb_err *err)
     const tmb_ops *ops = tmb_cpu_ops();
     tmb_decoder_options options = {.threads = e->threads, .ops = ops};
     TRY(tmb_acts_open(&r->acts, r->model, ops, err));
-    if (tmb_acts_any(r->acts) && !e->options->exact_inputs) options.hooks = tmb_acts_hooks(r->acts);
+    if (r == e->models && e->options->hooks)
+        options.hooks = *e->options->hooks;
+    else if (tmb_acts_any(r->acts) && !e->options->exact_inputs)
+        options.hooks = tmb_acts_hooks(r->acts);
     TRY(tmb_decoder_open(&r->decoder, r->model, &options, err));
     const tmb_config *c = tmb_decoder_config(r->decoder);
     r->hidden = c->hidden;

@@ -14,7 +14,7 @@
 #define TMB_EVAL_EVAL_H
 
 #include "kernels/base/progress.h"
-#include "moe/model/model.h"
+#include "moe/infer/observe.h"
 #include "moe/tokens/data.h"
 
 typedef struct tmb_mean {
@@ -31,6 +31,7 @@ typedef struct tmb_eval_row {
 typedef struct tmb_eval_options {
     int threads;       /* 0: one a processor */
     bool exact_inputs; /* weights as stored, but activations and cache not rounded */
+    const tmb_hooks *hooks; /* of the model, in place of its own rounding: moe/fly/fly.h; NULL */
     tmb_watch watch;
 } tmb_eval_options;
 

@@ -84,10 +84,13 @@ libtombac_a_SOURCES +=           \
 	moe/calib/stats_internal.h \
 	moe/calib/tap.c          \
 	moe/calib/tap.h          \
+	moe/diagnose/boot.c      \
+	moe/diagnose/boot.h      \
 	moe/diagnose/diagnosis.c \
 	moe/diagnose/diagnosis.h \
 	moe/diagnose/metric.c    \
 	moe/diagnose/metric.h    \
+	moe/diagnose/run.h       \
 	moe/eval/acts.c          \
 	moe/eval/acts.h          \
 	moe/eval/acts_facts.h    \

@@ -166,6 +166,31 @@ static tmb_status route_all(routing *r)
     return o->router ? o->router(o->ctx, &shown, run->err) : TMB_OK;
 }
 
+static void free_routing(const routing *r)
+{
+    void *all[] = {r->logits, r->choice, r->weight, r->gate, r->chosen, r->token, r->begin};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
+tmb_status tmb_decoder_route(tmb_decoder *d, const float *h, size_t rows,
+                             const tmb_observer *observer, tmb_err *err)
+{
+    static const tmb_observer nobody;
+    if (!d->loaded || !d->loaded->sparse)
+        return tmb_fail(err, TMB_EINTERNAL, "no layer with a router is loaded");
+    float *x = tmb_floats(rows, d->config.hidden, err);
+    if (!x) return TMB_ESYSTEM;
+    memcpy(x, h, rows * d->config.hidden * sizeof *x);
+    tmb_run run = {.d = d, .layer = d->loaded, .tokens = rows, .h = x, .err = err};
+    run.observer = observer ? observer : &nobody;
+    routing r = {.run = &run};
+    tmb_status status = rows ? route_all(&r) : TMB_OK;
+    free_routing(&r);
+    free(x);
+    return status;
+}
+
 /* ------------------------------------------------------------------ a step of several experts */
 
 typedef struct step {
@@ -405,9 +430,8 @@ static tmb_status run_sparse(tmb_run *run, float *out)
     memset(out, 0, n * hidden * sizeof *out);
     if (!status) status = run_groups(run, &r, out);
     if (!status && shared) run->d->nn->add_scaled(out, shared, 1.0f, n * hidden);
-    void *all[] = {r.logits, r.choice, r.weight, r.gate, r.chosen, r.token, r.begin, shared};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        free(all[i]);
+    free_routing(&r);
+    free(shared);
     return status;
 }
 

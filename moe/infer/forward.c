@@ -119,6 +119,11 @@ tmb_status tmb_decoder_load(tmb_decoder *d, int layer, tmb_err *err)
     return status;
 }
 
+void tmb_decoder_drop(tmb_decoder *d)
+{
+    tmb_decoder_layer_drop(d);
+}
+
 /* Angles of positions 0 … n-1, in float32 as transformers has them. */
 static tmb_status reach_positions(tmb_decoder *d, size_t n, tmb_err *err)
 {

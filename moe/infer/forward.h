@@ -67,8 +67,16 @@ typedef struct tmb_batch {
  * layer. */
 tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err) TMB_CHECKED;
 
-/* logits [rows, vocab] f32 of x [rows, hidden], with the final norm; NULL: only show the head's input
- * to the observer.  observer may be NULL. */
+/* Give the loaded layer's weights back; nothing when none is loaded. */
+void tmb_decoder_drop(tmb_decoder *d);
+
+/* The loaded layer's router alone, on rows h [rows, hidden] as they enter it (behind the norm),
+ * hooks included: what it says goes to the observer.  TMB_EINTERNAL when there is no router. */
+tmb_status tmb_decoder_route(tmb_decoder *d, const float *h, size_t rows,
+                             const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
+
+/* logits [rows, vocab] f32 of x [rows, hidden], with the final norm; NULL: only show the head's
+ * input to the observer.  observer may be NULL. */
 tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *logits,
                             const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
 

@@ -114,6 +114,8 @@ libtombac_a_SOURCES +=           \
 	moe/infer/attention.c    \
 	moe/infer/bind.c         \
 	moe/infer/decoder.h      \
+	moe/infer/dispatch.c     \
+	moe/infer/dispatch.h     \
 	moe/infer/enter.c        \
 	moe/infer/experts.c      \
 	moe/infer/forward.c      \
@@ -122,13 +124,16 @@ libtombac_a_SOURCES +=           \
 	moe/infer/keys.h         \
 	moe/infer/load.c         \
 	moe/infer/memory.c       \
+	moe/infer/mlp.c          \
 	moe/infer/model_config.c \
 	moe/infer/model_config.h \
 	moe/infer/multiply.c     \
 	moe/infer/observe.h      \
+	moe/infer/post.c         \
 	moe/infer/rope.c         \
 	moe/infer/rope.h         \
 	moe/infer/route.c        \
+	moe/infer/router.c       \
 	moe/infer/trace.c        \
 	moe/infer/trace.h        \
 	moe/io/calls.h           \

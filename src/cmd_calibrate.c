@@ -20,7 +20,7 @@ typedef struct options {
     tmb_common common;
     const char *recipe, *out, *comm, *ids_type;
     tmb_texts data;
-    int ranks, timeout;
+    int ranks, ways, timeout;
     uint64_t max_ram;
     bool restart;
 } options;
@@ -91,12 +91,13 @@ static tmb_status calibrate(const options *o, tmb_job *job, const tmb_data *data
     want.restart = o->restart;
     want.comm = o->comm;
     want.ranks = o->ranks ? o->ranks : 1;
+    want.ways = o->ways;
     want.timeout_s = o->timeout;
     TRY(tmb_calibrate_plan(&needs, job->model, data, &want, err));
     if (!o->common.quiet) {
         for (size_t i = 0; i < data->n_notes; i++)
             fprintf(stderr, "note: %s\n", data->notes[i]);
-        tmb_needs_print(&needs, want.out, stderr);
+        tmb_needs_print(&needs, want.ranks, want.out, stderr);
     }
     tmb_stop_install();
     tmb_meter_open(&meter, &o->common);
@@ -117,6 +118,7 @@ static tmb_status check(const options *o, tmb_err *err)
 {
     TRY(tmb_job_need_recipe(o->recipe, err));
     if (!o->out) return tmb_fail(err, TMB_EUSAGE, "no output given; add -o STATS.h5");
+    TRY(tmb_calibrate_out_free(o->out, err));
     if (o->comm && strcmp(o->comm, "threads") != 0 && o->ranks > 1)
         return tmb_fail(err, TMB_EUSAGE,
                         "--ranks %d: with --comm %s the launcher gives the number of ranks; leave "
@@ -159,6 +161,8 @@ static const tmb_arg args[] = {
      "threads of this process, mpi (under mpirun), or nccl [threads]", "threads|mpi|nccl"},
     {"ranks", 0, TMB_ARG_COUNT, offsetof(options, ranks), "N",
      "ranks in this process, each holds a layer of its own [1]", NULL},
+    {"expert-parallel", 0, TMB_ARG_COUNT, offsetof(options, ways), "N",
+     "groups of N ranks share the experts: each holds its own, rows travel [1]", NULL},
     {"comm-timeout", 0, TMB_ARG_COUNT, offsetof(options, timeout), "SECONDS",
      "how long a rank waits for another before all give up [600]", NULL},
     {"max-ram", 0, TMB_ARG_SIZE, offsetof(options, max_ram), "SIZE",

@@ -9,6 +9,7 @@ typedef struct options {
     tmb_common common;
     const char *recipe, *layout, *stats;
     uint64_t shard_size, max_ram;
+    int ranks, ways;
     tmb_texts data;
     bool resolved, copy_code, calibrate;
 } options;
@@ -26,11 +27,12 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
                              .threads = o.common.threads,
                              .copy_code = o.copy_code,
                              .stats = o.stats};
+    tmb_needs_wanted needs = {.max_ram = o.max_ram, .ranks = o.ranks, .ways = o.ways};
     tmb_job job = {0};
     tmb_status status = tmb_job_open(&job, operands[0], err);
     if (!status) status = tmb_job_plan(&job, o.recipe, &want, err);
     if (!status && o.calibrate) {
-        status = tmb_needs_plan(&job, &o.data, &o.common, o.max_ram, err);
+        status = tmb_needs_plan(&job, &o.data, &o.common, &needs, err);
     } else if (!status) {
         if (o.common.json)
             status = tmb_plan_json(job.plan, err);
@@ -52,6 +54,10 @@ static const tmb_arg args[] = {
      "say what calibrate would take, and nothing else", NULL},
     {"data", 0, TMB_ARG_LIST, offsetof(options, data), "D",
      "with --calibrate: the data, as calibrate takes it", NULL},
+    {"ranks", 0, TMB_ARG_COUNT, offsetof(options, ranks), "N",
+     "with --calibrate: ranks of a process [1]", NULL},
+    {"expert-parallel", 0, TMB_ARG_COUNT, offsetof(options, ways), "N",
+     "with --calibrate: ranks that share the experts [1]", NULL},
     {"layout", 0, TMB_ARG_TEXT, offsetof(options, layout), "L",
      "modelopt or compressed-tensors [as the recipe says]", NULL},
     {"stats", 0, TMB_ARG_TEXT, offsetof(options, stats), "F",

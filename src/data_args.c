@@ -3,6 +3,7 @@
 #include "src/data_args.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum { WINDOW = 512 };
 
@@ -34,6 +35,19 @@ static tmb_status read_sources(tmb_source *sources, const tmb_texts *data, tmb_a
     return TMB_OK;
 }
 
+/* The recipe's own sources can be opened: the message names the line that asks for one. */
+static tmb_status check_sources(const tmb_recipe *recipe, tmb_err *err)
+{
+    const tmb_calibration *c = &recipe->calibration;
+    for (size_t i = 0; i < c->n_sources; i++) {
+        const tmb_source *s = &c->sources[i];
+        if (access(s->path, R_OK) == 0) continue;
+        return tmb_fail_errno(err, TMB_ENOINPUT, "%s:%d: source.%s: %s: cannot read", recipe->path,
+                              s->line, s->name, s->path);
+    }
+    return TMB_OK;
+}
+
 tmb_status tmb_calibration_data(tmb_data **out, const tmb_job *job, const tmb_texts *data,
                                 const char *ids_type, tmb_err *err)
 {
@@ -56,6 +70,7 @@ tmb_status tmb_calibration_data(tmb_data **out, const tmb_job *job, const tmb_te
         return tmb_fail(err, TMB_EUSAGE,
                         "no data given; add --data FILE, or [calibration] source.NAME = FILE to "
                         "the recipe");
+    if (!data->n) TRY(check_sources(job->recipe, err));
     tmb_status status = read_sources(sources, data, &arena, err);
     if (!status) status = tmb_data_open(out, &o, err);
     tmb_arena_free(&arena);

@@ -31,14 +31,15 @@ tmb_calibrate_options tmb_calibrate_wanted(const tmb_job *job, int threads, uint
                                    .head = wants_head(job)};
 }
 
-void tmb_needs_print(const tmb_calibrate_needs *n, const char *out, FILE *to)
+void tmb_needs_print(const tmb_calibrate_needs *n, int ranks, const char *out, FILE *to)
 {
     char tokens[TMB_HUMAN_BYTES], peak[TMB_HUMAN_BYTES], disk[TMB_HUMAN_BYTES];
-    char safe[TMB_ERR_BYTES];
+    char safe[TMB_ERR_BYTES], rank[TMB_HUMAN_BYTES], each[TMB_HUMAN_BYTES + 32] = "";
+    if (ranks > 1) snprintf(each, sizeof each, ", %s a rank", tmb_human_bytes(rank, n->rank_bytes));
     fprintf(to,
-            "%" PRIu64 " sequences, %s tokens; up to %s of memory%s, %s of disk in %s.partial\n",
+            "%" PRIu64 " sequences, %s tokens; up to %s of memory%s%s, %s of disk in %s.partial\n",
             n->sequences, tmb_human_count(tokens, n->tokens), tmb_human_bytes(peak, n->peak_bytes),
-            n->layer_bytes ? " (experts are read a group at a time)" : "",
+            each, n->layer_bytes ? " (experts are read a group at a time)" : "",
             tmb_human_bytes(disk, n->disk_bytes), tmb_safe(safe, sizeof safe, out));
 }
 
@@ -58,11 +59,13 @@ static tmb_status assume(const tmb_calibration *c, tmb_calibrate_needs *needs,
 }
 
 tmb_status tmb_needs_plan(const tmb_job *job, const tmb_texts *texts, const tmb_common *common,
-                          uint64_t max_ram, tmb_err *err)
+                          const tmb_needs_wanted *wanted, tmb_err *err)
 {
     const tmb_calibration *c = &job->recipe->calibration;
-    tmb_calibrate_options want = tmb_calibrate_wanted(job, common->threads, max_ram);
+    tmb_calibrate_options want = tmb_calibrate_wanted(job, common->threads, wanted->max_ram);
     tmb_calibrate_needs needs;
+    want.ranks = wanted->ranks ? wanted->ranks : 1;
+    want.ways = wanted->ways;
     tmb_data *data = NULL;
     if (texts->n || c->n_sources) {
         TRY(tmb_calibration_data(&data, job, texts, NULL, err));
@@ -73,7 +76,7 @@ tmb_status tmb_needs_plan(const tmb_job *job, const tmb_texts *texts, const tmb_
         TRY(assume(c, &needs, job->model, &want, err));
     }
     if (!common->json) {
-        if (!common->quiet) tmb_needs_print(&needs, "STATS.h5", stdout);
+        if (!common->quiet) tmb_needs_print(&needs, want.ranks, "STATS.h5", stdout);
         return TMB_OK;
     }
     tmb_emit e;
@@ -83,6 +86,7 @@ tmb_status tmb_needs_plan(const tmb_job *job, const tmb_texts *texts, const tmb_
     tmb_emit_int(&e, e.root, "batch_tokens", needs.batch_tokens);
     tmb_emit_int(&e, e.root, "layer_bytes", needs.layer_bytes);
     tmb_emit_int(&e, e.root, "peak_bytes", needs.peak_bytes);
+    tmb_emit_int(&e, e.root, "rank_bytes", needs.rank_bytes);
     tmb_emit_int(&e, e.root, "disk_bytes", needs.disk_bytes);
     return tmb_emit_print(&e, err);
 }

@@ -41,6 +41,7 @@ check_PROGRAMS +=           \
 	tests/test_refused        \
 	tests/test_resume         \
 	tests/test_route          \
+	tests/test_share          \
 	tests/test_shipped        \
 	tests/test_verify         \
 	tests/test_stat_ops       \
@@ -60,6 +61,7 @@ dist_check_SCRIPTS +=       \
 	tests/malformed.test    \
 	tests/mpi.test          \
 	tests/plan.test         \
+	tests/share.test        \
 	tests/stats.test         \
 	tests/trace.test
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt

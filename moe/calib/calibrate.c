@@ -91,7 +91,8 @@ static tmb_status fit(tmb_calibrate_needs *n, tmb_decoder *d, size_t longest, ui
     }
     tmb_decoder_limit(d, n->batch_tokens ? n->layer_bytes : 1);
     size_t batch = n->batch_tokens ? n->batch_tokens : BATCH_LEAST;
-    n->peak_bytes = fixed + ranks * (stats + rank_bytes(d, batch, longest));
+    n->rank_bytes = stats + rank_bytes(d, batch, longest);
+    n->peak_bytes = fixed + ranks * n->rank_bytes;
     if (n->batch_tokens) return TMB_OK;
     return tmb_fail(err, TMB_EUSAGE,
                     "this calibration needs %llu bytes of memory at least, more than the %llu "
@@ -100,10 +101,34 @@ static tmb_status fit(tmb_calibrate_needs *n, tmb_decoder *d, size_t longest, ui
                     (unsigned long long)(n->peak_bytes >> 20) + 1);
 }
 
+/* Whether groups of `ways` of the ranks can share the experts. */
+static tmb_status check_ways(const tmb_decoder *d, int ways, int ranks, tmb_err *err)
+{
+    size_t experts = tmb_decoder_config(d)->n_experts;
+    if (ways <= 1) return TMB_OK;
+    if ((size_t)ways > experts)
+        return tmb_fail(err, TMB_EUSAGE,
+                        "experts are to be shared by %d ranks, and a layer has %zu; use "
+                        "--expert-parallel %zu or less",
+                        ways, experts, experts ? experts : 1);
+    if (ranks % ways == 0) return TMB_OK;
+    return tmb_fail(err, TMB_EUSAGE,
+                    "experts are to be shared by groups of %d ranks, which %d rank%s cannot form; "
+                    "--expert-parallel has to divide the number of ranks",
+                    ways, ranks, ranks == 1 ? "" : "s");
+}
+
+/* Ranks of this process; of a process under a launcher the job has more. */
+static int local_ranks(const tmb_calibrate_options *o)
+{
+    return o->ranks > 0 ? o->ranks : 1;
+}
+
 tmb_status tmb_calibrate_plan(tmb_calibrate_needs *out, const tmb_model *model,
                               const tmb_data *data, const tmb_calibrate_options *o, tmb_err *err)
 {
-    tmb_decoder_options options = {.threads = threads_of(o)};
+    tmb_decoder_options options = {.threads = threads_of(o), .ways = o->ways};
+    bool launched = o->comm && strcmp(o->comm, "threads") != 0;
     tmb_decoder *d = NULL;
     *out = (tmb_calibrate_needs){.sequences = data->n_sequences};
     if (o->samples && o->samples < out->sequences) out->sequences = o->samples;
@@ -111,10 +136,11 @@ tmb_status tmb_calibrate_plan(tmb_calibrate_needs *out, const tmb_model *model,
         out->tokens += data->sequences[i].n;
     TRY(tmb_decoder_open(&d, model, &options, err));
     out->disk_bytes = tmb_hidden_bytes(out->tokens, tmb_decoder_config(d)->hidden);
-    uint64_t ranks = o->ranks > 0 ? (uint64_t)o->ranks : 1;
-    tmb_status status = fit(out, d, data->longest, fixed_bytes(model, data),
-                            stats_bytes(d, model, o, data->n_sources), ranks,
-                            o->max_ram ? o->max_ram : UINT64_MAX, err);
+    tmb_status status = check_ways(d, o->ways, launched ? o->ways : local_ranks(o), err);
+    if (!status)
+        status = fit(out, d, data->longest, fixed_bytes(model, data),
+                     stats_bytes(d, model, o, data->n_sources), (uint64_t)local_ranks(o),
+                     o->max_ram ? o->max_ram : UINT64_MAX, err);
     tmb_decoder_close(d);
     return status;
 }
@@ -156,15 +182,20 @@ static tmb_status choose(tmb_calib_job *job, tmb_err *err)
     return status;
 }
 
+tmb_status tmb_calibrate_out_free(const char *out, tmb_err *err)
+{
+    struct stat st;
+    if (lstat(out, &st)) return TMB_OK;
+    return tmb_fail(err, TMB_ECREATE, "%s: is there already; remove it or choose another name",
+                    out);
+}
+
 static tmb_status open_job(tmb_calib_job *job, tmb_err *err)
 {
     static const char *const starved[] = {"shadow", "peers", "fail"};
     const tmb_calibrate_options *o = job->options;
-    struct stat st;
     job->began = tmb_seconds();
-    if (lstat(o->out, &st) == 0)
-        return tmb_fail(err, TMB_ECREATE, "%s: is there already; remove it or choose another name",
-                        o->out);
+    TRY(tmb_calibrate_out_free(o->out, err));
     if (asprintf(&job->folder, "%s.partial", o->out) < 0) {
         job->folder = NULL;
         return tmb_fail_memory(err, 0, "a path");
@@ -192,15 +223,45 @@ static void close_job(tmb_calib_job *job)
 
 /* --- ranks ---------------------------------------------------------------------------------- */
 
+/* Ranks that share experts take as many and as large steps, although their machines may differ: the
+ * least that any of them has room for. */
+static tmb_status agree(tmb_calib_rank *r, uint64_t *layer_bytes, tmb_err *err)
+{
+    size_t n = (size_t)tmb_comm_size(r->comm);
+    uint64_t mine[2] = {r->batch_tokens, *layer_bytes ? *layer_bytes : UINT64_MAX};
+    uint64_t *all = malloc(n * sizeof mine);
+    if (!all) return tmb_fail_memory(err, n * sizeof mine, "the batches of ranks");
+    tmb_status status = tmb_comm_allgather(r->comm, all, mine, sizeof mine, err);
+    for (size_t i = 0; !status && i < n; i++) {
+        if (all[2 * i] < mine[0]) mine[0] = all[2 * i];
+        if (all[2 * i + 1] < mine[1]) mine[1] = all[2 * i + 1];
+    }
+    free(all);
+    r->batch_tokens = (size_t)mine[0];
+    *layer_bytes = mine[1] == UINT64_MAX ? 0 : mine[1];
+    return status;
+}
+
+static tmb_status open_decoder(tmb_calib_rank *r, tmb_err *err)
+{
+    const tmb_calib_job *job = r->job;
+    tmb_decoder_options options = {.threads = r->threads,
+                                   .ways = job->options->ways,
+                                   .comm = r->comm,
+                                   .layer_bytes = job->needs.layer_bytes};
+    r->batch_tokens = job->needs.batch_tokens;
+    if (options.ways > 1) TRY(agree(r, &options.layer_bytes, err));
+    TRY(tmb_decoder_open(&r->decoder, job->model, &options, err));
+    return check_ways(r->decoder, options.ways, tmb_comm_size(r->comm), err);
+}
+
 static tmb_status open_rank(tmb_calib_rank *r, tmb_err *err)
 {
     const tmb_calib_job *job = r->job;
-    tmb_decoder_options options = {.threads = r->threads, .layer_bytes = job->needs.layer_bytes};
-    TRY(tmb_decoder_open(&r->decoder, job->model, &options, err));
+    TRY(open_decoder(r, err));
     const tmb_config *c = tmb_decoder_config(r->decoder);
     size_t layers = (size_t)tmb_decoder_layers(r->decoder);
-    r->room_tokens =
-        job->needs.batch_tokens > job->data->longest ? job->needs.batch_tokens : job->data->longest;
+    r->room_tokens = r->batch_tokens > job->data->longest ? r->batch_tokens : job->data->longest;
     if (r->room_tokens > job->data->tokens) r->room_tokens = job->data->tokens;
     r->experts = c->n_experts;
     r->native = calloc(layers * r->experts + 1, sizeof *r->native);

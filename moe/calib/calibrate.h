@@ -6,6 +6,10 @@
  * of all tokens lie in two files (hidden.h), so a run that was stopped goes on at the layer it was
  * in, with any number of ranks, and ends with the same statistics.
  *
+ * Experts.  With `ways` above 1, groups of as many neighbouring ranks share the routed experts of a
+ * layer: each reads and holds its own, and rows travel to where their experts live
+ * (moe/infer/dispatch.h).  Hidden states, and so statistics, are the same to the bit.
+ *
  * Coverage.  The first `samples` sequences are one round.  While an expert has seen fewer than
  * min_tokens tokens and there are sequences left, a further round of as many is run.  With
  * TMB_STARVED_SHADOW an expert that is below min_tokens when its layer was run is then shown all
@@ -30,6 +34,7 @@ typedef struct tmb_calibrate_options {
     bool restart;        /* discard an unfinished run */
     const char *comm;    /* "threads" (or NULL), "mpi", "nccl" */
     int ranks;           /* of this process, a thread each; with mpi and nccl 1 */
+    int ways;            /* ranks that share the experts; 0 or 1: each has all; divides the ranks */
     double timeout_s;    /* 0: TMB_COMM_TIMEOUT_S */
     int threads;         /* of this process, shared by its ranks; 0: one a processor */
     uint64_t max_ram;    /* of this process; 0: no limit */
@@ -47,6 +52,7 @@ typedef struct tmb_calibrate_needs {
     size_t batch_tokens;        /* of one run of a layer */
     uint64_t layer_bytes;       /* limit of a loaded layer; 0: none */
     uint64_t peak_bytes;        /* of memory, all ranks of this process */
+    uint64_t rank_bytes;        /* of it, what each rank has for itself */
     uint64_t disk_bytes;        /* hidden states */
 } tmb_calibrate_needs;
 
@@ -68,11 +74,16 @@ typedef struct tmb_calibrate_result {
     char digest[TMB_SHA256_HEX]; /* of the statistics */
 } tmb_calibrate_result;
 
-/* TMB_EUSAGE when max_ram cannot hold one expert and one sequence; says what would do.
+/* TMB_EUSAGE when max_ram cannot hold one expert and one sequence; says what would do.  Also when
+ * ranks and experts cannot be shared as options->ways says.
  * TMB_EUNAVAILABLE for a model without a forward pass (moe/infer/forward.h). */
 tmb_status tmb_calibrate_plan(tmb_calibrate_needs *out, const tmb_model *model,
                               const tmb_data *data, const tmb_calibrate_options *options,
                               tmb_err *err) TMB_CHECKED;
+
+/* TMB_ECREATE when there is something under the name of the file to make; tmb_calibrate() asks too.
+ */
+tmb_status tmb_calibrate_out_free(const char *out, tmb_err *err) TMB_CHECKED;
 
 /* Collective over all processes for mpi and nccl; result is filled where rank 0 is, and is to be
  * zeroed before.  A stop (options->watch.stop) is TMB_ESYSTEM with how to go on. */

@@ -35,20 +35,30 @@ static void tell(const tmb_calib_rank *r, int layer, uint64_t done)
     o->watch.progress(o->watch.ctx, &p);
 }
 
-/* Sequences from `at` on that one batch takes: begin, source; *tokens of them. */
-static size_t next_batch(tmb_calib_rank *r, size_t at, size_t *tokens)
+size_t tmb_calib_batch(const tmb_calib_rank *r, size_t at, size_t end, size_t *tokens)
 {
     size_t n = 0;
     *tokens = 0;
-    while (at + n < r->mine_end) {
-        const tmb_sequence *s = tmb_calib_sequence(r->job, at + n);
-        if (n && *tokens + s->n > r->job->needs.batch_tokens) break;
-        r->begin[n++] = *tokens;
-        for (uint32_t i = 0; i < s->n; i++)
-            r->source[*tokens + i] = s->source;
-        *tokens += s->n;
+    while (at + n < end) {
+        size_t more = tmb_calib_sequence(r->job, at + n)->n;
+        if (n && *tokens + more > r->batch_tokens) break;
+        *tokens += more;
+        n++;
     }
-    r->begin[n] = *tokens;
+    return n;
+}
+
+/* The batch of this rank's sequences from `at` on: begin, source. */
+static size_t next_batch(tmb_calib_rank *r, size_t at, size_t *tokens)
+{
+    size_t n = tmb_calib_batch(r, at, r->mine_end, tokens), row = 0;
+    for (size_t i = 0; i < n; i++) {
+        const tmb_sequence *s = tmb_calib_sequence(r->job, at + i);
+        r->begin[i] = row;
+        for (uint32_t t = 0; t < s->n; t++)
+            r->source[row++] = s->source;
+    }
+    r->begin[n] = row;
     return n;
 }
 
@@ -75,8 +85,8 @@ static tmb_status pass(tmb_calib_rank *r, int layer, tmb_tap *tap, const tmb_obs
 {
     int side = layer % 2, last = tmb_decoder_layers(r->decoder);
     uint64_t row = r->mine_at, done = 0;
-    size_t n, tokens;
-    for (size_t at = r->mine_first; at < r->mine_end; at += n, row += tokens) {
+    size_t n, tokens, at = r->mine_first;
+    for (size_t b = 0; b < r->batches; b++, at += n, row += tokens) {
         n = next_batch(r, at, &tokens);
         tmb_batch batch = {
             .x = r->x, .begin = r->begin, .sequences = n, .observer = observer, .shadow = shadow};

@@ -49,18 +49,20 @@ char *tmb_calib_manifest(const tmb_calib_rank *r)
     if (!gmtime_r(&now, &utc) || !strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc))
         *date = 0;
     tmb_json *o = tmb_json_new_object();
-    bool fine = o && set_text(o, "program", PACKAGE_STRING) && set_text(o, "finished", date) &&
-                set_text(o, "checkpoint", job->model->ckpt->path) &&
-                set_text(o, "data_sha256", job->data->sha256) &&
-                set_text(o, "tokenizer_sha256", job->data->tokenizer_sha256) &&
-                set_text(o, "settings", job->settings) &&
-                tmb_json_set(o, "sources", sources(job->data)) &&
-                set_text(o, "communicator", tmb_comm_name(r->comm)) &&
-                tmb_json_set(o, "ranks", tmb_json_new_integer(tmb_comm_size(r->comm))) &&
-                tmb_json_set(o, "hosts", hosts(r->comm)) &&
-                tmb_json_set(o, "threads", tmb_json_new_integer(r->threads)) &&
-                tmb_json_set(o, "resumed", tmb_json_new_bool(r->folder.resumed)) &&
-                (!job->options->command || set_text(o, "command", job->options->command));
+    bool fine =
+        o && set_text(o, "program", PACKAGE_STRING) && set_text(o, "finished", date) &&
+        set_text(o, "checkpoint", job->model->ckpt->path) &&
+        set_text(o, "data_sha256", job->data->sha256) &&
+        set_text(o, "tokenizer_sha256", job->data->tokenizer_sha256) &&
+        set_text(o, "settings", job->settings) && tmb_json_set(o, "sources", sources(job->data)) &&
+        set_text(o, "communicator", tmb_comm_name(r->comm)) &&
+        tmb_json_set(o, "ranks", tmb_json_new_integer(tmb_comm_size(r->comm))) &&
+        tmb_json_set(o, "expert_parallel",
+                     tmb_json_new_integer(job->options->ways > 1 ? job->options->ways : 1)) &&
+        tmb_json_set(o, "hosts", hosts(r->comm)) &&
+        tmb_json_set(o, "threads", tmb_json_new_integer(r->threads)) &&
+        tmb_json_set(o, "resumed", tmb_json_new_bool(r->folder.resumed)) &&
+        (!job->options->command || set_text(o, "command", job->options->command));
     char *text = fine ? tmb_json_dump(o, 0) : NULL;
     tmb_json_free(o);
     return text;

@@ -39,6 +39,9 @@ typedef struct tmb_calib_rank {
     tmb_calib_state state;
     size_t first, end;              /* of job->use: the round */
     size_t mine_first, mine_end;    /* of it, this rank's */
+    size_t batches;                 /* of the round that this rank takes through a layer: empty ones
+                                       too, where ranks share experts */
+    size_t batch_tokens;            /* at most in one, but for a longer sequence */
     uint64_t round_tokens, mine_at; /* tokens of the round; row of hidden of mine_first */
     tmb_hidden hidden;
     uint64_t *native, *shadow; /* [layers * experts] tokens seen in all rounds so far */
@@ -55,6 +58,9 @@ typedef struct tmb_calib_rank {
 tmb_status tmb_calib_layer(tmb_calib_rank *rank, int layer, tmb_err *err) TMB_CHECKED;
 /* The embeddings of this rank's sequences into hidden-0. */
 tmb_status tmb_calib_embed(tmb_calib_rank *rank, tmb_err *err) TMB_CHECKED;
+
+/* How many of the sequences at … end-1 one batch takes, and *tokens of them; 0 of none. */
+size_t tmb_calib_batch(const tmb_calib_rank *rank, size_t at, size_t end, size_t *tokens);
 
 /* round.c: all rounds, from where state says; publishes the file. */
 tmb_status tmb_calib_rounds(tmb_calib_rank *rank, tmb_err *err) TMB_CHECKED;

@@ -10,33 +10,55 @@
 
 /* --- which sequences are whose -------------------------------------------------------------- */
 
-/* Deal the round's sequences in runs, so that every rank has about as many tokens. */
+/* What a rank gets of the round: runs of sequences, so that every rank has about as many tokens.
+ * *at: tokens before them. */
+static void share(const tmb_calib_rank *r, uint64_t rank, size_t *first, size_t *end, uint64_t *at)
+{
+    const tmb_calib_job *job = r->job;
+    uint64_t ranks = (uint64_t)tmb_comm_size(r->comm), before = 0;
+    *first = *end = r->end;
+    *at = 0;
+    for (size_t i = r->first; i < r->end; i++) {
+        uint64_t n = tmb_calib_sequence(job, i)->n, middle = before + n / 2;
+        uint64_t owner = r->round_tokens ? middle * ranks / r->round_tokens : 0;
+        if (owner >= ranks) owner = ranks - 1;
+        if (owner == rank) {
+            if (*first == r->end) {
+                *first = i;
+                *at = before;
+            }
+            *end = i + 1;
+        }
+        before += n;
+    }
+    if (*first == r->end) *end = *first;
+}
+
+static size_t count_batches(const tmb_calib_rank *r, size_t first, size_t end)
+{
+    size_t n = 0, tokens;
+    for (size_t at = first; at < end; n++)
+        at += tmb_calib_batch(r, at, end, &tokens);
+    return n;
+}
+
 static void deal(tmb_calib_rank *r)
 {
     const tmb_calib_job *job = r->job;
-    uint64_t ranks = (uint64_t)tmb_comm_size(r->comm), me = (uint64_t)tmb_comm_rank(r->comm);
     r->first = (size_t)r->state.round * job->per_round;
     r->end = r->first + job->per_round < job->n_use ? r->first + job->per_round : job->n_use;
     r->round_tokens = 0;
     for (size_t i = r->first; i < r->end; i++)
         r->round_tokens += tmb_calib_sequence(job, i)->n;
-    r->mine_first = r->mine_end = r->end;
-    r->mine_at = 0;
-    uint64_t before = 0;
-    for (size_t i = r->first; i < r->end; i++) {
-        uint64_t n = tmb_calib_sequence(job, i)->n, middle = before + n / 2;
-        uint64_t owner = r->round_tokens ? middle * ranks / r->round_tokens : 0;
-        if (owner >= ranks) owner = ranks - 1;
-        if (owner == me) {
-            if (r->mine_first == r->end) {
-                r->mine_first = i;
-                r->mine_at = before;
-            }
-            r->mine_end = i + 1;
-        }
-        before += n;
+    share(r, (uint64_t)tmb_comm_rank(r->comm), &r->mine_first, &r->mine_end, &r->mine_at);
+    r->batches = count_batches(r, r->mine_first, r->mine_end);
+    for (int other = 0; job->options->ways > 1 && other < tmb_comm_size(r->comm); other++) {
+        size_t first, end;
+        uint64_t at;
+        share(r, (uint64_t)other, &first, &end, &at);
+        size_t n = count_batches(r, first, end);
+        r->batches = n > r->batches ? n : r->batches;
     }
-    if (r->mine_first == r->end) r->mine_end = r->mine_first;
 }
 
 /* --- files ---------------------------------------------------------------------------------- */

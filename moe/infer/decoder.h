@@ -1,7 +1,8 @@
 /* decoder.h - the inside of a decoder.  For moe/infer/ alone.
  *
  * bind.c finds the tensors, load.c reads them, multiply.c feeds the matrix product, attention.c and
- * experts.c are the two halves of a layer, forward.c is the way through. */
+ * experts.c are the two halves of a layer, dispatch.h is where experts live, forward.c is the way
+ * through. */
 #ifndef TMB_INFER_DECODER_H
 #define TMB_INFER_DECODER_H
 
@@ -10,8 +11,8 @@
 /* How much is done at a time; memory.c reckons with them. */
 enum {
     TMB_PART_TOKENS = 2048, /* whose queries are held; more when one sequence is longer */
-    TMB_STEP_ROWS = 4096,   /* of several experts in one matrix product; more when one has more */
-    TMB_HEAD_PANELS = 256,  /* of the head that are held */
+    TMB_STEP_ROWS = 4096, /* of experts, at hand in one matrix product or under way between ranks */
+    TMB_HEAD_PANELS = 256, /* of the head that are held */
 };
 
 /* Some numbers of a tensor, as float32 while a layer is loaded. */
@@ -56,14 +57,16 @@ struct tmb_decoder {
     const tmb_ops *ops;
     const tmb_nn *nn;
     int threads;
+    struct tmb_comm *comm; /* whose ranks share the experts; NULL: they are all here */
+    int ways, member;      /* ranks that share them, and which of them this is */
     uint64_t layer_bytes;
     tmb_decoder_layer *layers; /* [config.layers] */
     tmb_vector final_norm;
     const tmb_tensor *embedding;
     tmb_weight head;
     tmb_decoder_layer *loaded;   /* NULL: none */
-    size_t group;                /* experts that are held at a time */
-    size_t held_first, held_end; /* the experts that are held now */
+    size_t group;                /* slots (dispatch.h) whose experts are held at a time */
+    size_t held_first, held_end; /* the slots of which some are held now */
     float *packed_rows;          /* scratch of multiply.c */
     size_t packed_room;          /* floats */
     float *cosines, *sines;      /* [positions, rope.dims / 2] */
@@ -89,8 +92,10 @@ tmb_status tmb_decoder_bind(tmb_decoder *d, tmb_err *err) TMB_CHECKED;
 /* All of the layer but its routed experts. */
 tmb_status tmb_decoder_layer_load(tmb_decoder *d, tmb_decoder_layer *layer,
                                   tmb_err *err) TMB_CHECKED;
-/* Routed experts first … end-1 of the loaded layer instead of those held. */
-tmb_status tmb_experts_load(tmb_decoder *d, size_t first, size_t end, tmb_err *err) TMB_CHECKED;
+/* Hold experts of slots first … end-1 of the loaded layer, and no others: those that are wanted
+ * [end - first] are read when they are not there yet. */
+tmb_status tmb_experts_load(tmb_decoder *d, size_t first, size_t end, const bool *wanted,
+                            tmb_err *err) TMB_CHECKED;
 void tmb_decoder_layer_drop(tmb_decoder *d);
 /* Rows of w, panel by panel, into to, whose values are there: panels first … first+n-1 of the
  * weight become its first n. */
@@ -110,6 +115,8 @@ typedef struct tmb_product {
     float *y;
     size_t y_stride;
 } tmb_product;
+/* Of x [rows, w->in] and y [rows, w->out] without gaps. */
+tmb_product tmb_product_of(const tmb_weight *w, const float *x, size_t rows, float *y);
 /* All of them at once: consecutive ones with the same x share the work of packing it. */
 tmb_status tmb_multiply(tmb_decoder *d, const tmb_product *products, size_t n,
                         tmb_err *err) TMB_CHECKED;
@@ -159,6 +166,12 @@ uint64_t tmb_attend_bytes(const tmb_config *c, size_t longest); /* for one threa
  * when the choice was a tie.  score: room for 2 * n_experts floats; correction may be NULL. */
 bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const float *correction,
                float *choice, float *score, uint32_t *chosen, float *weight);
+
+/* --- mlp.c --- */
+/* y [tokens, hidden] = the MLP of all tokens: a dense layer's, or the shared experts'. */
+tmb_status tmb_run_whole(tmb_run *run, float *y) TMB_CHECKED;
+/* gate [rows, width] = act(gate, up). */
+void tmb_gate_rows(const tmb_decoder *d, float *gate, float *up, size_t rows, size_t width);
 
 /* --- experts.c --- */
 /* out [tokens, hidden] = what the dense MLP, or the shared and routed experts, give for run->h. */

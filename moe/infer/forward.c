@@ -1,6 +1,6 @@
 /* forward.c - the way through a model: opening, embedding, layers, head. */
 #include "config.h"
-#include "moe/infer/decoder.h"
+#include "moe/infer/dispatch.h"
 
 #include "kernels/base/team.h"
 #include "kernels/cpu/cpu.h"
@@ -22,6 +22,9 @@ tmb_status tmb_decoder_open(tmb_decoder **out, const tmb_model *model,
     d->nn = options->nn ? options->nn : tmb_cpu_nn();
     d->threads = options->threads > 0 ? options->threads : tmb_team_size();
     d->layer_bytes = options->layer_bytes;
+    d->ways = options->ways > 1 ? options->ways : 1;
+    d->comm = d->ways > 1 ? options->comm : NULL;
+    d->member = d->comm ? tmb_comm_rank(d->comm) % d->ways : 0;
     tmb_status status = tmb_config_read(&d->config, model, err);
     if (!status) status = tmb_decoder_bind(d, err);
     if (!status) status = tmb_vector_load(d, &d->final_norm, err);
@@ -92,14 +95,14 @@ tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float
     return status;
 }
 
-/* How many experts fit beside the rest of the layer: all, or as many as the limit leaves room for.
- */
+/* How many experts of this rank fit beside the rest of the layer: all, or as many as the limit
+ * leaves room for. */
 static size_t group_size(const tmb_decoder *d, const tmb_decoder_layer *layer)
 {
-    size_t n = d->config.n_experts;
+    size_t n = tmb_slots(d);
     if (!layer->sparse || !d->layer_bytes) return n ? n : 1;
     uint64_t largest = 0, base = tmb_decoder_layer_base_bytes(layer);
-    for (size_t e = 0; e < n; e++) {
+    for (size_t e = 0; e < d->config.n_experts; e++) {
         uint64_t bytes = tmb_expert_bytes(d, layer, e);
         largest = bytes > largest ? bytes : largest;
     }
@@ -113,8 +116,6 @@ tmb_status tmb_decoder_load(tmb_decoder *d, int layer, tmb_err *err)
     if (d->loaded == l) return TMB_OK;
     d->group = group_size(d, l);
     tmb_status status = tmb_decoder_layer_load(d, l, err);
-    if (!status && l->sparse && d->group == d->config.n_experts)
-        status = tmb_experts_load(d, 0, d->group, err);
     if (status) tmb_decoder_layer_drop(d);
     return status;
 }
@@ -172,7 +173,7 @@ tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err)
     static const tmb_observer nobody;
     size_t longest = 0, tokens = batch->begin[batch->sequences];
     if (!d->loaded) return tmb_fail(err, TMB_EINTERNAL, "no layer is loaded");
-    if (!tokens) return TMB_OK;
+    if (!tokens && !(d->comm && d->loaded->sparse)) return TMB_OK;
     if (tokens > UINT32_MAX) return tmb_fail(err, TMB_EINTERNAL, "a batch of %zu tokens", tokens);
     for (size_t s = 0; s < batch->sequences; s++)
         if (batch->begin[s + 1] - batch->begin[s] > longest)
@@ -183,7 +184,7 @@ tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err)
     run.h = tmb_floats(tokens, d->config.hidden, err);
     float *out = tmb_floats(tokens, d->config.hidden, err);
     tmb_status status = run.h && out ? TMB_OK : TMB_ESYSTEM;
-    if (!status) status = run_half(&run, &d->loaded->input_norm, out, tmb_run_attention);
+    if (!status && tokens) status = run_half(&run, &d->loaded->input_norm, out, tmb_run_attention);
     if (!status) status = run_half(&run, &d->loaded->post_norm, out, tmb_run_mlp);
     if (!status && !isfinite(d->ops->amax(batch->x, tokens * d->config.hidden)))
         status = tmb_fail(

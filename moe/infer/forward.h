@@ -15,6 +15,7 @@
 
 #include "kernels/base/nn.h"
 #include "kernels/base/ops.h"
+#include "kernels/comm/comm.h"
 #include "moe/infer/model_config.h"
 #include "moe/infer/observe.h"
 
@@ -22,6 +23,10 @@ typedef struct tmb_decoder tmb_decoder;
 
 typedef struct tmb_decoder_options {
     int threads;          /* 0: all that OpenMP would take */
+    int ways;             /* how many neighbouring ranks of comm share the routed experts, each
+                             reading its own (dispatch.h); 0 or 1: all are here */
+    tmb_comm *comm;       /* of ways > 1, borrowed; its size is a multiple of ways.  NULL: the
+                             decoder only reckons */
     uint64_t layer_bytes; /* host bytes a loaded layer may hold; 0: no limit.  Routed experts past
                              it are read again in each run, a group that fits at a time; below one
                              expert and the layer's other weights it cannot go */
@@ -50,7 +55,8 @@ bool tmb_decoder_is_sparse(const tmb_decoder *d, int layer);
 tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float *x,
                              tmb_err *err) TMB_CHECKED;
 
-/* Hold this layer's weights instead of the ones held before. */
+/* Hold this layer's weights instead of the ones held before.  Routed experts are read when a run
+ * has tokens for them, and stay. */
 tmb_status tmb_decoder_load(tmb_decoder *d, int layer, tmb_err *err) TMB_CHECKED;
 
 typedef struct tmb_batch {
@@ -64,7 +70,9 @@ typedef struct tmb_batch {
 } tmb_batch;
 
 /* Run the loaded layer over the batch.  TMB_EDATA when a result is no finite number, naming the
- * layer. */
+ * layer.  Where ranks share experts a run of a sparse layer is collective: every rank calls it as
+ * often as the others, with an empty batch when it has nothing left, and shows its observer the
+ * rows of its experts, whoever sent them. */
 tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err) TMB_CHECKED;
 
 /* Give the loaded layer's weights back; nothing when none is loaded. */

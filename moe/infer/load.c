@@ -4,7 +4,7 @@
  * that its reader keeps), reads it tile by tile and packs it.  What is held while this goes on is
  * the layer, and a tile and a reader for each thread. */
 #include "config.h"
-#include "moe/infer/decoder.h"
+#include "moe/infer/dispatch.h"
 
 #include "kernels/base/team.h"
 
@@ -226,27 +226,34 @@ tmb_status tmb_decoder_layer_load(tmb_decoder *d, tmb_decoder_layer *layer, tmb_
 
 static void drop_experts(tmb_decoder *d)
 {
-    for (size_t i = d->held_first * TMB_MLP; i < d->held_end * TMB_MLP; i++)
-        drop_weight(&d->loaded->experts[i]);
+    for (size_t s = d->held_first; s < d->held_end; s++) {
+        size_t e = tmb_slot_expert(d, s);
+        for (size_t p = 0; e < d->config.n_experts && p < TMB_MLP; p++)
+            drop_weight(&d->loaded->experts[e * TMB_MLP + p]);
+    }
     d->held_first = d->held_end = 0;
 }
 
-tmb_status tmb_experts_load(tmb_decoder *d, size_t first, size_t end, tmb_err *err)
+tmb_status tmb_experts_load(tmb_decoder *d, size_t first, size_t end, const bool *wanted,
+                            tmb_err *err)
 {
-    if (d->held_first == first && d->held_end == end) return TMB_OK;
-    drop_experts(d);
-    size_t n = (end - first) * TMB_MLP;
-    tmb_weight **list = malloc(n * sizeof(tmb_weight *));
-    if (!list) return tmb_fail_memory(err, n * sizeof(tmb_weight *), "a group of experts");
+    if (d->held_first != first || d->held_end != end) drop_experts(d);
     d->held_first = first;
     d->held_end = end;
+    size_t n = 0;
+    tmb_weight **list = malloc((end - first) * TMB_MLP * sizeof(tmb_weight *));
+    if (!list) return tmb_fail_memory(err, (end - first) * TMB_MLP * 8, "a group of experts");
+    for (size_t s = first; s < end; s++) {
+        tmb_weight *w = &d->loaded->experts[tmb_slot_expert(d, s) * TMB_MLP];
+        if (!wanted[s - first] || w->packed.values) continue;
+        for (size_t p = 0; p < TMB_MLP; p++)
+            list[n++] = &w[p];
+    }
     tmb_status status = TMB_OK;
-    for (size_t i = 0; i < n; i++)
-        list[i] = &d->loaded->experts[first * TMB_MLP + i];
     for (size_t i = 0; !status && i < n; i++)
         status = make_room(list[i], err);
-    job j = {.d = d, .weights = list, .n = end - first, .step = TMB_MLP};
-    if (!status) status = run_job(&j, err);
+    job j = {.d = d, .weights = list, .n = n / TMB_MLP, .step = TMB_MLP};
+    if (!status && n) status = run_job(&j, err);
     free(list);
     if (status) drop_experts(d);
     return status;

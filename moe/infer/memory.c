@@ -1,8 +1,8 @@
 /* memory.c - what a decoder holds at most, as a formula: the loaded weights, what reading them
  * takes, and the larger of the two halves of a layer.  The terms are the allocations of load.c,
- * attention.c, attend.c, experts.c and multiply.c, in their order. */
+ * attention.c, attend.c, router.c, dispatch.c, experts.c and multiply.c, in their order. */
 #include "config.h"
-#include "moe/infer/decoder.h"
+#include "moe/infer/dispatch.h"
 
 static uint64_t add(uint64_t a, uint64_t b)
 {
@@ -64,17 +64,31 @@ static uint64_t mlp(const tmb_decoder *d, const tmb_weight *w, uint64_t rows)
 static uint64_t sparse(const tmb_decoder *d, const tmb_decoder_layer *l, uint64_t tokens)
 {
     const tmb_config *c = &d->config;
-    uint64_t pairs = tokens * c->top_k,
-             rows = most(tokens, pairs < TMB_STEP_ROWS ? pairs : TMB_STEP_ROWS);
+    /* A shadow may send every token to every expert. */
+    uint64_t pairs = tokens * c->n_experts * (uint64_t)d->ways,
+             rows = pairs < TMB_STEP_ROWS ? pairs : TMB_STEP_ROWS;
     uint64_t bytes =
         add(floats(tokens, 2 * c->n_experts + 4 * c->top_k), floats(d->threads, 2 * c->n_experts));
     uint64_t step = 0, packed = 0, shared = l->mlp[TMB_GATE].out ? floats(tokens, c->hidden) : 0;
     for (size_t e = 0; e < c->n_experts; e++) {
         const tmb_weight *w = &l->experts[e * TMB_MLP];
-        step = most(step, add(floats(rows, c->hidden), mlp(d, w, rows)));
+        step = most(step, add(tmb_flow_bytes(d, rows), mlp(d, w, rows)));
         packed = most(packed, floats(rows + c->n_experts * TMB_NN_ROWS, most(w->in, w->out)));
     }
     return add(add(bytes, shared), add(packed, most(step, mlp(d, l->mlp, tokens))));
+}
+
+/* The experts of the rank that has most of them. */
+static uint64_t share(const tmb_decoder *d, const tmb_decoder_layer *l)
+{
+    uint64_t largest = 0;
+    for (size_t m = 0; m < (size_t)d->ways; m++) {
+        uint64_t bytes = 0;
+        for (size_t e = m; e < d->config.n_experts; e += (size_t)d->ways)
+            bytes = add(bytes, tmb_expert_bytes(d, l, e));
+        largest = most(largest, bytes);
+    }
+    return largest;
 }
 
 uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
@@ -91,8 +105,7 @@ uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
             read = most(read, reading(d, base[b], 1));
             packed = most(packed, tmb_multiply_bytes(tokens, base[b]->in));
         }
-        for (size_t e = 0; l->sparse && e < c->n_experts; e++)
-            group = add(group, tmb_expert_bytes(d, l, e));
+        if (l->sparse) group = share(d, l);
         if (l->sparse) {
             read = most(read, reading(d, l->experts, TMB_MLP));
             uint64_t one = tmb_expert_bytes(d, l, 0);

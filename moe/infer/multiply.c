@@ -27,6 +27,12 @@ float *tmb_floats(size_t n, size_t width, tmb_err *err)
     return p;
 }
 
+tmb_product tmb_product_of(const tmb_weight *w, const float *x, size_t rows, float *y)
+{
+    return (tmb_product){
+        .w = w, .x = x, .rows = rows, .x_stride = w->in, .y = y, .y_stride = w->out};
+}
+
 void tmb_each_row(const tmb_decoder *d, size_t rows, void (*row)(void *ctx, size_t row), void *ctx)
 {
     tmb_team_each(d->threads, rows, ROWS_AT_ONCE, row, ctx);

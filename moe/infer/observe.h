@@ -3,9 +3,9 @@
  * Callbacks run on the thread that called tmb_decoder_run(), one at a time, in an order that the
  * model alone decides: layer by layer; in a layer attention's inputs, k and v, the output
  * projection, the router, shared experts, then routed experts ascending.  Within one run of a layer
- * a Linear is shown at most once natively and once as a shadow; an expert that got no token is not
- * shown.  What a row holds does not depend on the other rows of the batch, on threads or on the
- * instruction set. */
+ * a Linear is shown at most once natively and once as a shadow, an expert with many rows in several
+ * parts; an expert that got no token is not shown.  What a row holds does not depend on the other
+ * rows of the batch, on threads or on the instruction set. */
 #ifndef TMB_INFER_OBSERVE_H
 #define TMB_INFER_OBSERVE_H
 
@@ -25,7 +25,8 @@ typedef struct tmb_linear_seen {
     const float *x; /* [rows, in] f32, before any activation hook */
     size_t rows;
     uint64_t in;
-    const uint32_t *token; /* [rows], ascending: which token of the batch; NULL: row i is token i */
+    const uint32_t *token; /* [rows], ascending: which token of the batch; NULL: row i is token i,
+                              or, where ranks share experts, any rank's tokens */
     const float *gate; /* [rows] what multiplies the expert's output (of llama4, its input, already
                           done); NULL when this is no routed expert, or a shadow */
     bool shadow;       /* all tokens, sent or not; what the expert gives is thrown away */

@@ -227,6 +227,52 @@ static tmb_status no_values(void *ctx, const tmb_kv_seen *seen, float *k, float 
     return TMB_OK;
 }
 
+/* The router's correction and biases of experts stay, norms become a half. */
+static tmb_status half_norm(void *ctx, const tmb_tensor *tensor, uint64_t first, uint64_t step,
+                            size_t n, float *values, tmb_err *err)
+{
+    (void)first, (void)step, (void)err;
+    if (!strstr(tensor->name, "layers.1.input_layernorm")) return TMB_OK;
+    for (size_t i = 0; i < n; i++)
+        values[i] *= 0.5f;
+    ++*(int *)ctx;
+    return TMB_OK;
+}
+
+/* q, k and v (or what leads to them) of layer 1 become twice as large. */
+static tmb_status double_inputs(void *ctx, tmb_reader *reader, const tmb_unit *unit, uint64_t row,
+                                size_t rows, float *y, tmb_err *err)
+{
+    (void)ctx;
+    TRY(tmb_reader_rows(reader, unit, row, rows, y, err));
+    const char *leaf = strrchr(unit->name, '.');
+    bool enters =
+        leaf && (!strcmp(leaf, ".q_proj") || !strcmp(leaf, ".k_proj") || !strcmp(leaf, ".v_proj") ||
+                 !strcmp(leaf, ".q_a_proj") || !strcmp(leaf, ".kv_a_proj_with_mqa"));
+    for (size_t i = 0; unit->layer == 1 && enters && i < rows * unit->in; i++)
+        y[i] *= 2.0f;
+    return TMB_OK;
+}
+
+typedef struct chooser {
+    int mode; /* 0: what is there, 1: the next expert, 2: no set */
+    int calls;
+} chooser;
+
+static tmb_status choose(void *ctx, const tmb_router_seen *seen, uint32_t *chosen, bool *changed,
+                         tmb_err *err)
+{
+    chooser *c = ctx;
+    (void)err;
+    c->calls++;
+    *changed = true;
+    for (size_t t = 0; c->mode == 1 && t < seen->tokens; t++)
+        for (size_t j = 0; j < seen->top_k; j++)
+            chosen[t * seen->top_k + j] = (uint32_t)j;
+    if (c->mode == 2) chosen[0] = chosen[1];
+    return TMB_OK;
+}
+
 static float *with(const subject *s, tmb_hooks hooks, tmb_status *status)
 {
     tmb_err err = {0};
@@ -261,6 +307,27 @@ static void check_hooks(const subject *s, const char *name, const float *want)
        "%s: changed values are what attention reads", name);
     free(x);
     free(no_o);
+    calls = 0;
+    x = with(s, (tmb_hooks){.vector = half_norm, .ctx = &calls}, &status);
+    ok(!status && calls == 1 && memcmp(x, want, bytes) != 0, "%s: a norm through the hook", name);
+    free(x);
+    calls = 0;
+    x = with(s, (tmb_hooks){.vector = half_norm, .weight = double_inputs, .ctx = &calls}, &status);
+    ok(!status && !memcmp(x, want, bytes), "%s: half a norm and twice the weights: the same bytes",
+       name);
+    free(x);
+    chooser c = {0};
+    x = with(s, (tmb_hooks){.route = choose, .ctx = &c}, &status);
+    ok(!status && c.calls && !memcmp(x, want, bytes), "%s: the same experts: the same bytes", name);
+    free(x);
+    c.mode = 1;
+    x = with(s, (tmb_hooks){.route = choose, .ctx = &c}, &status);
+    ok(!status && memcmp(x, want, bytes) != 0, "%s: other experts are what runs", name);
+    free(x);
+    c.mode = 2;
+    x = with(s, (tmb_hooks){.route = choose, .ctx = &c}, &status);
+    ok(status == TMB_EINTERNAL, "%s: what is no set of experts is refused", name);
+    free(x);
     x = with(s, (tmb_hooks){.weight = broken_weight}, &status);
     ok(status == TMB_EDATA, "%s: a hook that fails ends the run", name);
     free(x);

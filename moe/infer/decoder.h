@@ -166,6 +166,9 @@ uint64_t tmb_attend_bytes(const tmb_config *c, size_t longest); /* for one threa
  * when the choice was a tie.  score: room for 2 * n_experts floats; correction may be NULL. */
 bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const float *correction,
                float *choice, float *score, uint32_t *chosen, float *weight);
+/* weight [top_k] that these logits give to experts chosen by somebody else.  score: as above. */
+void tmb_route_again(const tmb_config *c, const tmb_nn *nn, const float *logits, float *score,
+                     const uint32_t *chosen, float *weight);
 
 /* --- mlp.c --- */
 /* y [tokens, hidden] = the MLP of all tokens: a dense layer's, or the shared experts'. */

@@ -83,6 +83,10 @@ void tmb_decoder_drop(tmb_decoder *d);
 tmb_status tmb_decoder_route(tmb_decoder *d, const float *h, size_t rows,
                              const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
 
+/* The same of hidden [rows, hidden width] as tmb_router_seen has it, behind the layer's own norm. */
+tmb_status tmb_decoder_route_hidden(tmb_decoder *d, const float *hidden, size_t rows,
+                                    const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
+
 /* logits [rows, vocab] f32 of x [rows, hidden], with the final norm; NULL: only show the head's
  * input to the observer.  observer may be NULL. */
 tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *logits,

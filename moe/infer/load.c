@@ -83,6 +83,8 @@ tmb_status tmb_vector_load(const tmb_decoder *d, tmb_vector *v, tmb_err *err)
                               "the file is damaged",
                               d->model->ckpt->shards[v->tensor->shard].name, v->tensor->name);
     }
+    if (!status && d->hooks.vector)
+        status = d->hooks.vector(d->hooks.ctx, v->tensor, v->first, v->step, v->n, all, err);
     free(raw);
     if (status)
         free(all);

@@ -37,6 +37,8 @@ typedef struct tmb_router_seen {
     uint32_t unit;
     int32_t layer;
     size_t tokens, n_experts, top_k;
+    const float *hidden; /* [tokens, hidden width] what the norm in front of the router
+                            reads; NULL where the router was given its input */
     const float *logits; /* [tokens, n_experts] the router's output, with its bias if it has one */
     const float *choice; /* [tokens, n_experts] what was compared: softmax, sigmoid + correction, or
                             the logits themselves; -inf where a group was not chosen */
@@ -76,6 +78,16 @@ typedef struct tmb_hooks {
                              tmb_err *err);
     /* k and v of tmb_kv_seen, to be changed in place before attention reads them. */
     tmb_status (*kv)(void *ctx, const tmb_kv_seen *seen, float *k, float *v, tmb_err *err);
+    /* values [n] = elements first, first + step, … of a tensor that is no Linear's weight (a norm, a
+     * bias, sinks, a router's correction), to be changed in place when they were read.  Called from
+     * several threads at once. */
+    tmb_status (*vector)(void *ctx, const tmb_tensor *tensor, uint64_t first, uint64_t step,
+                         size_t n, float *values, tmb_err *err);
+    /* Other experts for the batch: chosen [tokens, top_k] comes as the router chose and is what the
+     * observer saw; when *changed, what the hook left there runs instead (of each token ascending
+     * and all different), with the weights that this layer's own logits give to those experts. */
+    tmb_status (*route)(void *ctx, const tmb_router_seen *seen, uint32_t *chosen, bool *changed,
+                        tmb_err *err);
     void *ctx;
 } tmb_hooks;
 

@@ -36,22 +36,20 @@ static bool choose(const tmb_config *c, const float *choice, uint32_t *chosen)
     return out < c->n_experts && choice[out] == choice[last];
 }
 
-bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const float *correction,
-               float *choice, float *score, uint32_t *chosen, float *weight)
+/* score [n_experts] of the logits. */
+static void score_of(const tmb_config *c, const tmb_nn *nn, const float *logits, float *score)
 {
-    size_t n = c->n_experts, k = c->top_k;
-    memcpy(choice, logits, n * sizeof *choice);
-    if (c->rules->routing == TMB_ROUTING_SOFTMAX) nn->softmax(choice, n, 0, n, 1, NULL);
-    if (c->rules->routing == TMB_ROUTING_SIGMOID) nn->sigmoid(choice, logits, n);
-    memcpy(score, choice, n * sizeof *score);
-    for (size_t i = 0; correction && i < n; i++)
-        choice[i] += correction[i];
-    if (c->groups > 1)
-        tmb_cpu_limit_groups(choice, n, c->groups, c->top_groups,
-                             c->rules->groups == TMB_GROUPS_TOP2 ? TMB_GROUP_TOP_2 : TMB_GROUP_BEST,
-                             score + n);
-    bool tie = choose(c, choice, chosen);
+    size_t n = c->n_experts;
+    memcpy(score, logits, n * sizeof *score);
+    if (c->rules->routing == TMB_ROUTING_SOFTMAX) nn->softmax(score, n, 0, n, 1, NULL);
+    if (c->rules->routing == TMB_ROUTING_SIGMOID) nn->sigmoid(score, logits, n);
+}
 
+/* weight [top_k] of the chosen ones. */
+static void weigh(const tmb_config *c, const tmb_nn *nn, const float *score, const uint32_t *chosen,
+                  float *weight)
+{
+    size_t k = c->top_k;
     for (size_t j = 0; j < k; j++)
         weight[j] = score[chosen[j]];
     if (c->rules->routing == TMB_ROUTING_TOP_SOFTMAX) nn->softmax(weight, k, 0, k, 1, NULL);
@@ -61,5 +59,28 @@ bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const
         sum += weight[j];
     for (size_t j = 0; j < k; j++)
         weight[j] = (c->renormalize ? weight[j] / sum : weight[j]) * c->routed_scale;
+}
+
+bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const float *correction,
+               float *choice, float *score, uint32_t *chosen, float *weight)
+{
+    size_t n = c->n_experts;
+    score_of(c, nn, logits, score);
+    memcpy(choice, score, n * sizeof *choice);
+    for (size_t i = 0; correction && i < n; i++)
+        choice[i] += correction[i];
+    if (c->groups > 1)
+        tmb_cpu_limit_groups(choice, n, c->groups, c->top_groups,
+                             c->rules->groups == TMB_GROUPS_TOP2 ? TMB_GROUP_TOP_2 : TMB_GROUP_BEST,
+                             score + n);
+    bool tie = choose(c, choice, chosen);
+    weigh(c, nn, score, chosen, weight);
     return tie;
+}
+
+void tmb_route_again(const tmb_config *c, const tmb_nn *nn, const float *logits, float *score,
+                     const uint32_t *chosen, float *weight)
+{
+    score_of(c, nn, logits, score);
+    weigh(c, nn, score, chosen, weight);
 }

@@ -30,6 +30,38 @@ static void route_row(void *ctx, size_t i)
     free(score);
 }
 
+/* The weights of experts that a hook chose. */
+static void weigh_row(void *ctx, size_t i)
+{
+    routing *t = ctx;
+    const tmb_decoder *d = t->run->d;
+    size_t n = d->config.n_experts, k = d->config.top_k;
+    float *score = tmb_floats(n, 1, NULL);
+    if (score)
+        tmb_route_again(&d->config, d->nn, t->r->logits + i * n, score, t->r->chosen + i * k,
+                        t->r->weight + i * k);
+    else
+        __atomic_store_n(&t->failed, 1, __ATOMIC_RELAXED);
+    free(score);
+}
+
+/* Let the hook choose. */
+static tmb_status choose_again(routing *t, const tmb_router_seen *seen)
+{
+    const tmb_hooks *hooks = &t->run->d->hooks;
+    const uint32_t *chosen = t->r->chosen;
+    size_t k = seen->top_k;
+    bool changed = false;
+    TRY(hooks->route(hooks->ctx, seen, t->r->chosen, &changed, t->run->err));
+    if (!changed) return TMB_OK;
+    for (size_t i = 0; i < seen->tokens * k; i++)
+        if (chosen[i] >= seen->n_experts || (i % k && chosen[i] <= chosen[i - 1]))
+            return tmb_fail(t->run->err, TMB_EINTERNAL, "layer %d: a hook chose no set of experts",
+                            seen->layer);
+    tmb_each_row(t->run->d, seen->tokens, weigh_row, t);
+    return t->failed ? tmb_fail_memory(t->run->err, seen->n_experts, "routing") : TMB_OK;
+}
+
 static tmb_status make_room(const tmb_run *run, tmb_routed *r, tmb_sent *sent)
 {
     const tmb_config *c = &run->d->config;
@@ -100,9 +132,9 @@ tmb_status tmb_route_all(tmb_run *run, tmb_routed *r, tmb_sent *sent)
     tmb_each_row(d, run->tokens, route_row, &t);
     if (t.failed) return tmb_fail_memory(run->err, c->n_experts, "routing");
     r->ties = t.ties;
-    deal(c, r, run->tokens, sent);
     tmb_router_seen shown = {.unit = run->layer->router.index,
                              .layer = run->layer->index,
+                             .hidden = run->batch ? run->batch->x : NULL,
                              .tokens = run->tokens,
                              .n_experts = c->n_experts,
                              .top_k = c->top_k,
@@ -111,7 +143,10 @@ tmb_status tmb_route_all(tmb_run *run, tmb_routed *r, tmb_sent *sent)
                              .chosen = r->chosen,
                              .weight = r->weight,
                              .ties = r->ties};
-    return o->router ? o->router(o->ctx, &shown, run->err) : TMB_OK;
+    if (o->router) TRY(o->router(o->ctx, &shown, run->err));
+    if (d->hooks.route) TRY(choose_again(&t, &shown));
+    deal(c, r, run->tokens, sent);
+    return TMB_OK;
 }
 
 void tmb_routed_free(tmb_routed *r, tmb_sent *sent)
@@ -122,21 +157,48 @@ void tmb_routed_free(tmb_routed *r, tmb_sent *sent)
         free(all[i]);
 }
 
-tmb_status tmb_decoder_route(tmb_decoder *d, const float *h, size_t rows,
-                             const tmb_observer *observer, tmb_err *err)
+/* The router alone, of x [rows, hidden]. */
+static tmb_status route_rows(tmb_decoder *d, float *x, size_t rows, const tmb_observer *observer,
+                             tmb_err *err)
 {
     static const tmb_observer nobody;
     tmb_routed routed = {.logits = NULL};
     tmb_sent sent = {.begin = NULL};
-    if (!d->loaded || !d->loaded->sparse)
-        return tmb_fail(err, TMB_EINTERNAL, "no layer with a router is loaded");
-    float *x = tmb_floats(rows, d->config.hidden, err);
-    if (!x) return TMB_ESYSTEM;
-    memcpy(x, h, rows * d->config.hidden * sizeof *x);
     tmb_run run = {.d = d, .layer = d->loaded, .tokens = rows, .h = x, .err = err};
     run.observer = observer ? observer : &nobody;
     tmb_status status = tmb_route_all(&run, &routed, &sent);
     tmb_routed_free(&routed, &sent);
+    return status;
+}
+
+static tmb_status room_to_route(const tmb_decoder *d, size_t rows, float **x, tmb_err *err)
+{
+    *x = NULL;
+    if (!d->loaded || !d->loaded->sparse)
+        return tmb_fail(err, TMB_EINTERNAL, "no layer with a router is loaded");
+    *x = tmb_floats(rows, d->config.hidden, err);
+    return *x ? TMB_OK : TMB_ESYSTEM;
+}
+
+tmb_status tmb_decoder_route(tmb_decoder *d, const float *h, size_t rows,
+                             const tmb_observer *observer, tmb_err *err)
+{
+    float *x;
+    TRY(room_to_route(d, rows, &x, err));
+    memcpy(x, h, rows * d->config.hidden * sizeof *x);
+    tmb_status status = route_rows(d, x, rows, observer, err);
+    free(x);
+    return status;
+}
+
+tmb_status tmb_decoder_route_hidden(tmb_decoder *d, const float *hidden, size_t rows,
+                                    const tmb_observer *observer, tmb_err *err)
+{
+    float *x;
+    size_t width = d->config.hidden;
+    TRY(room_to_route(d, rows, &x, err));
+    tmb_norm_rows(d, x, hidden, &d->loaded->post_norm, rows, width, width, d->config.eps);
+    tmb_status status = route_rows(d, x, rows, observer, err);
     free(x);
     return status;
 }

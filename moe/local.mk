@@ -84,13 +84,34 @@ libtombac_a_SOURCES +=           \
 	moe/calib/stats_internal.h \
 	moe/calib/tap.c          \
 	moe/calib/tap.h          \
-	moe/diagnose/boot.c      \
-	moe/diagnose/boot.h      \
+	moe/diagnose/boot.c \
+	moe/diagnose/boot.h \
 	moe/diagnose/diagnosis.c \
 	moe/diagnose/diagnosis.h \
-	moe/diagnose/metric.c    \
-	moe/diagnose/metric.h    \
-	moe/diagnose/run.h       \
+	moe/diagnose/html.c \
+	moe/diagnose/html.h \
+	moe/diagnose/html_numbers.c \
+	moe/diagnose/metric.c \
+	moe/diagnose/metric.h \
+	moe/diagnose/page.c \
+	moe/diagnose/page.h \
+	moe/diagnose/page_ablation.c \
+	moe/diagnose/page_advice.c \
+	moe/diagnose/page_causes.c \
+	moe/diagnose/page_effects.c \
+	moe/diagnose/page_internal.h \
+	moe/diagnose/page_layers.c \
+	moe/diagnose/page_load.c \
+	moe/diagnose/page_manifest.c \
+	moe/diagnose/page_margins.c \
+	moe/diagnose/page_parts.c \
+	moe/diagnose/page_ranked.c \
+	moe/diagnose/page_style.c \
+	moe/diagnose/page_verdict.c \
+	moe/diagnose/run.h \
+	moe/diagnose/svg.c \
+	moe/diagnose/svg.h \
+	moe/diagnose/svg_marks.c \
 	moe/eval/acts.c          \
 	moe/eval/acts.h          \
 	moe/eval/acts_facts.h    \

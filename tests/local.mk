@@ -35,6 +35,7 @@ check_PROGRAMS +=           \
 	tests/test_observe        \
 	tests/test_ops            \
 	tests/test_output         \
+	tests/test_page           \
 	tests/test_plan           \
 	tests/test_quantize       \
 	tests/test_recipe         \
@@ -66,7 +67,7 @@ dist_check_SCRIPTS +=       \
 	tests/trace.test
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
 EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_job.h tests/layout_parts.h \
-	tests/loader_rules.h tests/mini_model.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h
+	tests/loader_rules.h tests/mini_model.h tests/page_synthetic.h tests/plant.h tests/plant_dead.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/forward tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/README.md tests/malformed/bases tests/malformed/cases \
 	tests/malformed/recipes
@@ -81,7 +82,8 @@ EXTRA_PROGRAMS =            \
 	tests/bench_header      \
 	tests/bench_ops         \
 	tests/bench_stats       \
-	tests/make_sparse
+	tests/make_sparse       \
+	tests/plant
 CLEANFILES += $(EXTRA_PROGRAMS)
 
 # A fuzz target is one word here and one file, tests/fuzz_x.c.  In make check each runs over its

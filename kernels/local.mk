@@ -35,6 +35,8 @@ libtombac_a_SOURCES +=           \
 	kernels/cpu/nn_exp.h     \
 	kernels/cpu/nn_ref.c     \
 	kernels/cpu/nn_vector.h  \
+	kernels/cpu/recurrence.c \
+	kernels/cpu/recurrence.h \
 	kernels/cpu/ref.c        \
 	kernels/cpu/route.c      \
 	kernels/cpu/route.h      \

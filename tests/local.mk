@@ -39,6 +39,7 @@ check_PROGRAMS +=           \
 	tests/test_plan           \
 	tests/test_quantize       \
 	tests/test_recipe         \
+	tests/test_recurrence     \
 	tests/test_refused        \
 	tests/test_resume         \
 	tests/test_route          \
@@ -81,6 +82,7 @@ EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/
 EXTRA_PROGRAMS =            \
 	tests/bench_header      \
 	tests/bench_ops         \
+	tests/bench_recurrence  \
 	tests/bench_stats       \
 	tests/make_sparse       \
 	tests/plant

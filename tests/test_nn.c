@@ -177,6 +177,83 @@ static void check_rows(const tmb_nn *nn, size_t n)
     free(x), free(w), free(y), free(z), free(want);
 }
 
+/* One row of an operation and of the reference, against what it should be. */
+static void agree(const tmb_nn *nn, const char *name, const float *y, const float *z,
+                  const double *want, size_t n)
+{
+    double d = distance(y, want, n);
+    ok(d < 1e-6 && !memcmp(y, z, n * sizeof *y), "%s: %s of %zu: %.1e", nn->name, name, n, d);
+}
+
+static void check_gates(const tmb_nn *nn, size_t n)
+{
+    const tmb_nn *ref = tmb_cpu_nn_at(0);
+    float *x = numbers(n, 5), *w = numbers(n, 2), *y = copy_of(w, n), *z = copy_of(w, n);
+    double *want = malloc(n * sizeof *want);
+    for (size_t i = 0; i < n; i++)
+        want[i] = w[i] / (1 + exp(-(double)x[i]));
+    nn->gate(y, x, n), ref->gate(z, x, n);
+    agree(nn, "gate", y, z, want, n);
+    for (size_t i = 0; i < n; i++)
+        want[i] = x[i] / (1 + exp(-(double)x[i]));
+    nn->silu(y, x, n), ref->silu(z, x, n);
+    agree(nn, "silu", y, z, want, n);
+    for (size_t i = 0; i < n; i++)
+        want[i] = exp((double)x[i]);
+    nn->exp(y, x, n), ref->exp(z, x, n);
+    agree(nn, "exp", y, z, want, n);
+    x[0] = -0.0f;
+    for (size_t i = 0; i < n; i++)
+        want[i] = x[i] > 0 ? (double)x[i] * x[i] : 0;
+    memcpy(y, x, n * sizeof *y), memcpy(z, x, n * sizeof *z);
+    nn->relu2(y, n), ref->relu2(z, n);
+    agree(nn, "relu2", y, z, want, n);
+    for (size_t i = 0; i < n; i++)
+        want[i] = w[i] + 0.3 * fmax(x[i], 0);
+    memcpy(y, w, n * sizeof *y), memcpy(z, w, n * sizeof *z);
+    nn->add_relu(y, x, 0.3f, n), ref->add_relu(z, x, 0.3f, n);
+    agree(nn, "add_relu", y, z, want, n);
+    free(x), free(w), free(y), free(z), free(want);
+}
+
+static void check_taps(const tmb_nn *nn, size_t n, size_t taps)
+{
+    const tmb_nn *ref = tmb_cpu_nn_at(0);
+    size_t step = n + 3;
+    float *x = numbers(taps * step, 1), *w = numbers(taps * n, 1), *bias = numbers(n, 1);
+    float *y = malloc(n * sizeof *y), *z = malloc(n * sizeof *z);
+    double *want = malloc(n * sizeof *want);
+    for (int with = 0; with < 2; with++) {
+        for (size_t c = 0; c < n; c++) {
+            want[c] = with ? bias[c] : 0;
+            for (size_t i = 0; i < taps; i++)
+                want[c] += (double)w[i * n + c] * x[i * step + c];
+        }
+        nn->taps(y, x, step, w, taps, with ? bias : NULL, n);
+        ref->taps(z, x, step, w, taps, with ? bias : NULL, n);
+        agree(nn, "taps", y, z, want, n);
+    }
+    free(x), free(w), free(bias), free(y), free(z), free(want);
+}
+
+static void check_solve(const tmb_nn *nn, size_t rows, size_t n)
+{
+    size_t stride = n + 5;
+    float *m = numbers(rows * rows, 0.2f), *y = numbers(rows * stride, 1),
+          *z = copy_of(y, rows * stride);
+    double *want = malloc(rows * stride * sizeof *want);
+    for (size_t i = 0; i < rows * stride; i++)
+        want[i] = y[i];
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < i; j++)
+            for (size_t c = 0; c < n; c++)
+                want[i * stride + c] -= (double)m[i * rows + j] * want[j * stride + c];
+    nn->solve(y, stride, m, rows, n);
+    tmb_cpu_nn_at(0)->solve(z, stride, m, rows, n);
+    agree(nn, "solve", y, z, want, rows * stride);
+    free(m), free(y), free(z), free(want);
+}
+
 static void check_softmax(const tmb_nn *nn, size_t n, size_t from, size_t to, const float *sink)
 {
     const tmb_nn *ref = tmb_cpu_nn_at(0);
@@ -239,7 +316,8 @@ int main(void)
         check_product(nn, 30, 257, 65, false);
         check_depth(nn);
         for (size_t n = 1; n < 200; n += n < 20 ? 5 : 71)
-            check_rows(nn, n);
+            check_rows(nn, n), check_gates(nn, n), check_taps(nn, n, n % 5 + 1);
+        check_solve(nn, 1, 5), check_solve(nn, 17, 70), check_solve(nn, 64, 129);
         float sink = 2.5f;
         check_softmax(nn, 100, 0, 100, NULL);
         check_softmax(nn, 100, 33, 71, &sink);

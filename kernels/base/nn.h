@@ -73,6 +73,23 @@ typedef struct tmb_nn {
     /* gate [n] = (u + 1) * g / (1 + exp(-alpha * g)), g = min(gate, limit), u = up within ±limit:
      * the activation of gpt-oss. */
     void (*swiglu_clamped)(float *gate, const float *up, size_t n, float alpha, float limit);
+    /* y [n] = x / (1 + exp(-x)); y may be x. */
+    void (*silu)(float *y, const float *x, size_t n);
+    /* y [n] = y / (1 + exp(-x)): y behind the sigmoid gate x. */
+    void (*gate)(float *y, const float *x, size_t n);
+    /* x [n] = max(x, 0)^2. */
+    void (*relu2)(float *x, size_t n);
+    /* y [n] += scale * max(x, 0). */
+    void (*add_relu)(float *y, const float *x, float scale, size_t n);
+    /* y [n] = exp(x); y may be x. */
+    void (*exp)(float *y, const float *x, size_t n);
+    /* y [n] = bias (NULL: zeros), then for i = 0 … taps-1 y += w[i*n …] * x[i*step …]: one row of a
+     * depthwise convolution whose weight is w [taps, n] and whose inputs are rows `step` apart. */
+    void (*taps)(float *y, const float *x, size_t step, const float *w, size_t taps,
+                 const float *bias, size_t n);
+    /* y [rows, n], row distance stride, in place: for i ascending, for j = 0 … i-1 ascending
+     * y[i] -= m[i][j] * y[j].  m [rows, rows], of which what is below the diagonal is read. */
+    void (*solve)(float *y, size_t stride, const float *m, size_t rows, size_t n);
     /* Rotate pairs of x by the angles whose cosines and sines are cos, sin [half]: element i with
      * i + half, or 2i with 2i + 1 when paired. */
     void (*rotate)(float *x, const float *cos, const float *sin, size_t half, bool paired);

@@ -162,6 +162,60 @@ static void swiglu_clamped(float *gate, const float *up, size_t n, float alpha, 
     }
 }
 
+static void silu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] / (1.0f + exp_of(-x[i]));
+}
+
+static void gate_all(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = y[i] / (1.0f + exp_of(-x[i]));
+}
+
+static void relu2(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float r = x[i] > 0 ? x[i] : 0;
+        x[i] = r * r;
+    }
+}
+
+static void add_relu(float *y, const float *x, float scale, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = fmaf(x[i] > 0 ? x[i] : 0, scale, y[i]);
+}
+
+static void exp_all(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = exp_of(x[i]);
+}
+
+static void taps_of(float *y, const float *x, size_t step, const float *w, size_t taps,
+                    const float *bias, size_t n)
+{
+    for (size_t c = 0; c < n; c++) {
+        float sum = bias ? bias[c] : 0;
+        for (size_t i = 0; i < taps; i++)
+            sum = fmaf(w[i * n + c], x[i * step + c], sum);
+        y[c] = sum;
+    }
+}
+
+static void solve(float *y, size_t stride, const float *m, size_t rows, size_t n)
+{
+    for (size_t i = 1; i < rows; i++)
+        for (size_t c = 0; c < n; c++) {
+            float sum = y[i * stride + c];
+            for (size_t j = 0; j < i; j++)
+                sum = fmaf(-m[i * rows + j], y[j * stride + c], sum);
+            y[i * stride + c] = sum;
+        }
+}
+
 static void rotate(float *x, const float *cos, const float *sin, size_t half, bool paired)
 {
     for (size_t i = 0; i < half; i++) {
@@ -185,5 +239,12 @@ const tmb_nn tmb_nn_ref = {
     .sigmoid = sigmoid,
     .swiglu = swiglu,
     .swiglu_clamped = swiglu_clamped,
+    .silu = silu,
+    .gate = gate_all,
+    .relu2 = relu2,
+    .add_relu = add_relu,
+    .exp = exp_all,
+    .taps = taps_of,
+    .solve = solve,
     .rotate = rotate,
 };

@@ -272,6 +272,89 @@ static void swiglu_clamped(float *gate, const float *up, size_t n, float alpha, 
     }
 }
 
+static void silu(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        v16 v = load_some(x + i, n - i);
+        store_some(y + i, gated(v, v), n - i);
+    }
+}
+
+static void gate_all(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES)
+        store_some(y + i, gated(load_some(y + i, n - i), load_some(x + i, n - i)), n - i);
+}
+
+/* max(x, 0); of a zero and a NaN the second operand, as the reference has it. */
+static inline v16 relu(v16 x)
+{
+    return v_max(x, v_set(0));
+}
+
+static void relu2(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES) {
+        v16 r = relu(load_some(x + i, n - i));
+        store_some(x + i, v_mul(r, r), n - i);
+    }
+}
+
+static void add_relu(float *y, const float *x, float scale, size_t n)
+{
+    v16 s = v_set(scale);
+    for (size_t i = 0; i < n; i += LANES)
+        store_some(y + i, v_fma(relu(load_some(x + i, n - i)), s, load_some(y + i, n - i)), n - i);
+}
+
+static void exp_all(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES)
+        store_some(y + i, exp_of(load_some(x + i, n - i)), n - i);
+}
+
+static void taps_of(float *y, const float *x, size_t step, const float *w, size_t taps,
+                    const float *bias, size_t n)
+{
+    for (size_t c = 0; c < n; c += LANES) {
+        size_t some = n - c;
+        v16 sum = bias ? load_some(bias + c, some) : v_set(0);
+        for (size_t i = 0; i < taps; i++)
+            sum = v_fma(load_some(w + i * n + c, some), load_some(x + i * step + c, some), sum);
+        store_some(y + c, sum, some);
+    }
+}
+
+/* Columns in stripes of 4, so that their chains of sums run beside each other. */
+static void solve(float *y, size_t stride, const float *m, size_t rows, size_t n)
+{
+    size_t c = 0;
+    for (; c + 4 * LANES <= n; c += 4 * LANES)
+        for (size_t i = 1; i < rows; i++) {
+            float *to = y + i * stride + c;
+            const float *line = m + i * rows, *from = y + c;
+            v16 p = v_load(to), q = v_load(to + 16), r = v_load(to + 32), s = v_load(to + 48);
+            for (size_t j = 0; j < i; j++, from += stride) {
+                v16 by = v_set(-line[j]);
+                p = v_fma(by, v_load(from), p);
+                q = v_fma(by, v_load(from + 16), q);
+                r = v_fma(by, v_load(from + 32), r);
+                s = v_fma(by, v_load(from + 48), s);
+            }
+            v_store(to, p);
+            v_store(to + 16, q);
+            v_store(to + 32, r);
+            v_store(to + 48, s);
+        }
+    for (; c < n; c += LANES)
+        for (size_t i = 1; i < rows; i++) {
+            v16 sum = load_some(y + i * stride + c, n - c);
+            for (size_t j = 0; j < i; j++)
+                sum = v_fma(v_set(-m[i * rows + j]), load_some(y + j * stride + c, n - c), sum);
+            store_some(y + i * stride + c, sum, n - c);
+        }
+}
+
 static void rotate(float *x, const float *cos, const float *sin, size_t half, bool paired)
 {
     if (paired) {
@@ -304,5 +387,12 @@ const tmb_nn TABLE = {
     .sigmoid = sigmoid,
     .swiglu = swiglu,
     .swiglu_clamped = swiglu_clamped,
+    .silu = silu,
+    .gate = gate_all,
+    .relu2 = relu2,
+    .add_relu = add_relu,
+    .exp = exp_all,
+    .taps = taps_of,
+    .solve = solve,
     .rotate = rotate,
 };

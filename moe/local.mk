@@ -133,18 +133,25 @@ libtombac_a_SOURCES +=           \
 	moe/format/parts.h       \
 	moe/infer/attend.c       \
 	moe/infer/attention.c    \
+	moe/infer/attention.h    \
 	moe/infer/bind.c         \
+	moe/infer/bind.h         \
+	moe/infer/bind_mlp.c     \
+	moe/infer/blocks.c       \
 	moe/infer/decoder.h      \
+	moe/infer/delta.c        \
 	moe/infer/dispatch.c     \
 	moe/infer/dispatch.h     \
 	moe/infer/enter.c        \
 	moe/infer/experts.c      \
 	moe/infer/forward.c      \
 	moe/infer/forward.h      \
+	moe/infer/gqa.c          \
 	moe/infer/keys.c         \
 	moe/infer/keys.h         \
 	moe/infer/load.c         \
 	moe/infer/memory.c       \
+	moe/infer/mla.c          \
 	moe/infer/mlp.c          \
 	moe/infer/model_config.c \
 	moe/infer/model_config.h \

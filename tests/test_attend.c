@@ -31,9 +31,13 @@ static float *numbers(size_t n)
     return x;
 }
 
-static bool sees(const tmb_attend *a, size_t query, size_t key)
+static bool sees(const tmb_attend *a, size_t row, size_t kv, size_t query, size_t key)
 {
     if (key > query) return false;
+    if (a->seen) {
+        const uint64_t *mask = a->seen + (row * a->masks + kv % a->masks) * a->mask_words;
+        if (!(mask[key / 64] >> key % 64 & 1)) return false;
+    }
     if (a->view == TMB_VIEW_WINDOW) return query - key < a->reach;
     if (a->view == TMB_VIEW_CHUNK) return query / a->reach == key / a->reach;
     return true;
@@ -48,7 +52,7 @@ static void by_definition(const tmb_attend *a, size_t begin, size_t query, size_
     memset(out, 0, a->v_dim * sizeof *out);
     for (size_t j = 0; j <= query; j++) {
         double s = 0;
-        if (!sees(a, query, j)) continue;
+        if (!sees(a, begin + query, kv, query, j)) continue;
         for (size_t i = 0; i < a->k_dim; i++)
             s += (double)q[i] * a->k[(begin + j) * a->k_stride + kv * a->k_step + i];
         for (size_t i = 0; i < a->tail_dim; i++)
@@ -80,6 +84,21 @@ static double worst(const tmb_attend *a)
     return off;
 }
 
+/* Half of the keys, and the query's own. */
+static uint64_t *some_seen(size_t masks, size_t words)
+{
+    uint64_t *seen = malloc(TOKENS * masks * words * sizeof *seen);
+    for (size_t i = 0; i < TOKENS * masks * words; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        seen[i] = seed ^ seed >> 29;
+    }
+    for (size_t i = 0; i < TOKENS * masks; i++) {
+        size_t own = i / masks < LONG ? i / masks : i / masks - LONG;
+        seen[i * words + own / 64] |= (uint64_t)1 << own % 64;
+    }
+    return seen;
+}
+
 static void check(const char *name, tmb_attend a)
 {
     static const size_t begin[] = {0, LONG, TOKENS}, alone[] = {0, 300};
@@ -92,6 +111,9 @@ static void check(const char *name, tmb_attend a)
     a.heads = HEADS, a.kv_heads = KV, a.v_dim = V, a.k_dim = DIM, a.head_dim = DIM + a.tail_dim;
     a.k_step = DIM, a.k_stride = KV * DIM, a.v_step = V, a.v_stride = KV * V;
     a.k_tail = a.tail_dim ? tail : NULL, a.tail_stride = TAIL, a.scale = 0.3f;
+    a.mask_words = LONG / 64 + 1;
+    uint64_t *seen = a.masks ? some_seen(a.masks, a.mask_words) : NULL;
+    a.seen = seen;
     const tmb_nn *nn;
     for (int i = 0; (nn = tmb_cpu_nn_at(i)); i++) {
         tmb_decoder d = {.nn = nn, .threads = 2};
@@ -109,7 +131,7 @@ static void check(const char *name, tmb_attend a)
         ok(!status && !memcmp(out, ref, (size_t)alone[1] * HEADS * V * sizeof *out),
            "%s, %s: tokens that follow change nothing", nn->name, name);
     }
-    free(q), free(k), free(tail), free(v), free(out), free(ref);
+    free(q), free(k), free(tail), free(v), free(out), free(ref), free(seen);
 }
 
 int main(void)
@@ -121,6 +143,8 @@ int main(void)
     check("chunks of 64", (tmb_attend){.view = TMB_VIEW_CHUNK, .reach = 64});
     check("chunks of 333", (tmb_attend){.view = TMB_VIEW_CHUNK, .reach = 333});
     check("sinks", (tmb_attend){.view = TMB_VIEW_FULL, .sinks = sinks});
+    check("chosen keys", (tmb_attend){.view = TMB_VIEW_FULL, .masks = 1});
+    check("chosen by key head", (tmb_attend){.view = TMB_VIEW_FULL, .masks = KV, .sinks = sinks});
     check("keys in two parts", (tmb_attend){.view = TMB_VIEW_FULL, .tail_dim = TAIL});
     return done();
 }

@@ -219,11 +219,12 @@ static void check_refused(const char *srcdir, const char *name, const char *why)
 
 int main(int argc, char **argv)
 {
-    static const char *const shipped[] = {"mixtral",    "qwen3_moe",     "deepseek_v3_fp8",
-                                          "gpt_oss",    "gpt_oss_mxfp4", "llama4_mm",
-                                          "minimax_m2", "kimi_k25_int4", "qwen3_vl_moe"};
+    static const char *const shipped[] = {
+        "mixtral",   "qwen3_moe",  "deepseek_v3_fp8", "gpt_oss",      "gpt_oss_mxfp4",
+        "llama4_mm", "minimax_m2", "kimi_k25_int4",   "qwen3_vl_moe", "qwen3_5_moe"};
     static const char *const own[] = {"qwen2_moe", "olmoe",    "deepseek_v2", "deepseek_v3",
-                                      "kimi_k2",   "glm4_moe", "llama4_text", "qwen3_moe_window"};
+                                      "kimi_k2",   "glm4_moe", "llama4_text", "qwen3_moe_window",
+                                      "qwen3_next"};
     const char *srcdir = getenv("srcdir");
     char folder[4096], ref[4200];
     for (int i = 1; i < argc; i++) {
@@ -242,7 +243,7 @@ int main(int argc, char **argv)
         snprintf(ref, sizeof ref, "%s/reference.safetensors", folder);
         check(folder, ref);
     }
-    check_refused(srcdir, "qwen3_5_moe", "linear attention");
+    check_refused(srcdir, "minimax_m3", "sparse attention");
     check_refused(srcdir, "deepseek_v4", "deepseek_v4 models");
     check_refused(srcdir, "nemotron_h_latent", "Mamba");
     return done();

@@ -9,6 +9,7 @@
 
 #include "kernels/base/team.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,22 +74,44 @@ static size_t first_seen(const tmb_attend *a, size_t i)
     return 0;
 }
 
+/* Which keys the query at row `at` sees, NULL: all. */
+static const uint64_t *mask_of(const tmb_attend *a, size_t at, size_t head)
+{
+    if (!a->seen) return NULL;
+    size_t kv = head / (a->heads / a->kv_heads);
+    return a->seen + (at * a->masks + kv % a->masks) * a->mask_words;
+}
+
+/* Put a value where a key is not seen: before the softmax, and, because its exponential ends at
+ * the smallest normal number, behind it. */
+static void hide(float *row, const uint64_t *seen, size_t from, size_t to, float value)
+{
+    for (size_t j = from; j < to; j++)
+        if (!(seen[j / 64] >> j % 64 & 1)) row[j] = value;
+}
+
 /* Queries from … end-1 of the sequence at row `begin`, of one head. */
 static void block(const job *j, const scratch *s, const tmb_packed *k, const tmb_packed *v,
                   size_t begin, size_t from, size_t end, size_t head)
 {
     const tmb_attend *a = j->a;
     const tmb_nn *nn = j->d->nn;
-    size_t n = end - from, q_stride = a->heads * a->head_dim, o_stride = a->heads * a->v_dim;
+    size_t n = end - from, o_stride = a->heads * a->v_dim;
     size_t skip = first_seen(a, from) / TMB_NN_DEPTH * TMB_NN_DEPTH, keys = end - skip;
     size_t panel = skip / TMB_NN_PANEL, room = padded(k->out);
-    nn->pack_rows(s->queries, a->q + (begin + from) * q_stride + head * a->head_dim, n, a->head_dim,
-                  q_stride);
+    nn->pack_rows(s->queries, a->q + (begin + from) * a->q_stride + head * a->q_step, n,
+                  a->head_dim, a->q_stride);
     nn->gemm(s->scores, room, s->queries, n, a->head_dim, k, panel, tmb_packed_panels(end) - panel,
              NULL);
-    for (size_t i = 0; i < n; i++)
-        nn->softmax(s->scores + i * room + skip, keys, first_seen(a, from + i) - skip,
-                    from + i + 1 - skip, a->scale, a->sinks ? a->sinks + head : NULL);
+    for (size_t i = 0; i < n; i++) {
+        float *row = s->scores + i * room;
+        size_t first = first_seen(a, from + i), last = from + i + 1;
+        const uint64_t *seen = mask_of(a, begin + from + i, head);
+        if (seen) hide(row, seen, first, last, -INFINITY);
+        nn->softmax(row + skip, keys, first - skip, last - skip, a->scale,
+                    a->sinks ? a->sinks + head : NULL);
+        if (seen) hide(row, seen, first, last, 0);
+    }
     nn->pack_rows(s->weights, s->scores + skip, n, keys, room);
     tmb_packed rest = *v;
     rest.values = (float *)v->values + skip * TMB_NN_PANEL;
@@ -132,7 +155,12 @@ static void take_head(void *ctx, size_t i)
 
 tmb_status tmb_attend_run(const tmb_decoder *d, const tmb_attend *a, tmb_err *err)
 {
-    job j = {.d = d, .a = a};
+    tmb_attend own = *a;
+    if (!own.q_step) {
+        own.q_step = a->head_dim;
+        own.q_stride = a->heads * a->head_dim;
+    }
+    job j = {.d = d, .a = &own};
     tmb_team_each(d->threads, a->sequences * a->kv_heads, 1, take_head, &j);
     if (!j.failed) return TMB_OK;
     size_t longest = 0;

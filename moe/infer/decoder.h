@@ -1,8 +1,8 @@
 /* decoder.h - the inside of a decoder.  For moe/infer/ alone.
  *
- * bind.c finds the tensors, load.c reads them, multiply.c feeds the matrix product, attention.c and
- * experts.c are the two halves of a layer, dispatch.h is where experts live, forward.c is the way
- * through. */
+ * bind.c finds the tensors, load.c reads them, multiply.c feeds the matrix product, blocks.c lists
+ * what the first half of a layer may be (a file each), experts.c is the second half, dispatch.h is
+ * where experts live, forward.c is the way through. */
 #ifndef TMB_INFER_DECODER_H
 #define TMB_INFER_DECODER_H
 
@@ -20,6 +20,7 @@ typedef struct tmb_vector {
     const tmb_tensor *tensor; /* NULL: there is none */
     uint64_t first, step;     /* elements first, first+step, … */
     size_t n;
+    bool from_one; /* what is stored is the distance from one */
     float *values; /* [n]; NULL while it is not loaded */
 } tmb_vector;
 
@@ -36,10 +37,28 @@ typedef struct tmb_weight {
 
 enum { TMB_GATE, TMB_UP, TMB_DOWN, TMB_MLP };
 
-/* One layer as a checkpoint has it; tmb_layer (layer.h) is that of a server, experts alone. */
-typedef struct tmb_decoder_layer {
+/* Weights and vectors that only one kind of block has; its file names their places. */
+enum { TMB_OWN_WEIGHTS = 8, TMB_OWN_VECTORS = 8 };
+
+typedef struct tmb_run tmb_run;
+typedef struct tmb_binder tmb_binder;
+typedef struct tmb_decoder_layer tmb_decoder_layer;
+
+/* What the first half of a layer does: a kind of attention, or what stands for it. */
+typedef struct tmb_block {
+    /* Find the tensors of binder->layer. */
+    tmb_status (*bind)(tmb_binder *b);
+    /* out [tokens, hidden] = what the block gives for run->h. */
+    tmb_status (*run)(tmb_run *run, float *out);
+    /* What run holds at most beside run->h and out. */
+    uint64_t (*bytes)(const tmb_decoder *d, const tmb_decoder_layer *l, uint64_t tokens,
+                      uint64_t longest);
+} tmb_block;
+
+struct tmb_decoder_layer {
     int index;
     bool sparse;
+    const tmb_block *block; /* of the first half */
     tmb_vector input_norm, post_norm, q_norm, k_norm,
         sinks; /* MLA: q_a_layernorm, kv_a_layernorm */
     /* GQA: q, k, v, o.  MLA: q_a (or none), q (from q_a, or from the input), kv_a, kv_b, o. */
@@ -47,8 +66,10 @@ typedef struct tmb_decoder_layer {
     tmb_weight mlp[TMB_MLP]; /* of a dense layer the MLP, of a sparse one the shared experts */
     tmb_weight shared_gate, router;
     tmb_vector correction;
+    tmb_weight own[TMB_OWN_WEIGHTS];
+    tmb_vector own_vector[TMB_OWN_VECTORS];
     tmb_weight *experts; /* [n_experts][TMB_MLP] */
-} tmb_decoder_layer;
+};
 
 struct tmb_decoder {
     const tmb_model *model;
@@ -75,7 +96,7 @@ struct tmb_decoder {
 };
 
 /* What is the same during one run of a layer. */
-typedef struct tmb_run {
+struct tmb_run {
     tmb_decoder *d;
     const tmb_batch *batch;
     const tmb_observer *observer; /* never NULL */
@@ -83,7 +104,7 @@ typedef struct tmb_run {
     size_t tokens;
     float *h; /* [tokens, hidden] the normed input of a half */
     tmb_err *err;
-} tmb_run;
+};
 
 /* --- bind.c --- */
 tmb_status tmb_decoder_bind(tmb_decoder *d, tmb_err *err) TMB_CHECKED;
@@ -130,29 +151,51 @@ void tmb_each_row(const tmb_decoder *d, size_t rows, void (*work)(void *ctx, siz
 /* y [rows] = rms_norm of x [rows], n numbers each; rows are stride apart in both. */
 void tmb_norm_rows(const tmb_decoder *d, float *y, const float *x, const tmb_vector *weight,
                    size_t rows, size_t n, size_t stride, float eps);
+/* The sequences from `first` on that are done at a time: the end of them. */
+size_t tmb_part_end(const tmb_batch *b, size_t first);
+/* Tokens of the largest part. */
+size_t tmb_part_most(const tmb_batch *b);
+/* y [rows, w->out] = x [rows, w->in] * w + bias, all of it. */
+tmb_status tmb_project(tmb_run *run, const tmb_weight *w, const float *x, size_t rows,
+                       float *y) TMB_CHECKED;
 /* malloc of n * width floats, NULL with an error. */
 float *tmb_floats(size_t n, size_t width, tmb_err *err);
 
 /* --- enter.c --- */
+/* What run's layer shows of rows that are all of the batch's tokens. */
+tmb_linear_seen tmb_seen_of(const tmb_run *run, const float *x, size_t in);
+/* y [tokens, w->out] = w of x [tokens, w->in], shown and perhaps changed before. */
+tmb_status tmb_enter_one(tmb_run *run, const tmb_weight *w, const float *x, float *y) TMB_CHECKED;
 /* Show the rows that enter the weights (n <= 4), and let the hook change them: *use is what to
  * compute with, entering->x or *owned, which the caller frees.  entering->units is not asked. */
 tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_t n,
                      const tmb_linear_seen *entering, const float **use, float **owned) TMB_CHECKED;
 
-/* --- attention.c, attend.c --- */
-/* out [tokens, hidden] = what attention gives for run->h. */
-tmb_status tmb_run_attention(tmb_run *run, float *out) TMB_CHECKED;
-/* Softmax attention of whole sequences.  q [tokens, heads, head_dim]; the j-th key and value head
+/* --- blocks.c --- */
+const tmb_block *tmb_block_of(const tmb_config *c, int layer);
+
+/* --- memory.c --- */
+/* Sums that stay at the top, and bytes of [n, width] float32. */
+uint64_t tmb_bytes_add(uint64_t a, uint64_t b);
+uint64_t tmb_bytes_floats(uint64_t n, uint64_t width);
+
+/* --- attend.c --- */
+/* Softmax attention of whole sequences.  q [tokens, heads, head_dim], heads q_step and tokens
+ * q_stride apart (q_step 0: side by side); the j-th key and value head
  * of a token at k + j*k_step and v + j*v_step, tokens k_stride and v_stride apart; k_tail (NULL:
  * none) [tokens, tail_dim] follows each head's key and is the same for all.  out [tokens, heads,
  * v_dim]. */
 typedef struct tmb_attend {
     const float *q, *k, *v, *k_tail;
-    size_t k_step, k_stride, v_step, v_stride, k_dim, tail_dim, tail_stride;
+    size_t q_step, q_stride, k_step, k_stride, v_step, v_stride, k_dim, tail_dim, tail_stride;
     size_t heads, kv_heads, head_dim, v_dim;
     const size_t *begin; /* [sequences + 1] */
     size_t sequences;
     const float *sinks; /* [heads] or NULL */
+    /* Which keys a query sees beside what the view leaves, bit by bit [tokens, masks, mask_words],
+     * the mask of key head i being i modulo masks; NULL: all. */
+    const uint64_t *seen;
+    size_t masks, mask_words;
     tmb_view view;
     size_t reach; /* of window or chunk */
     float scale;

@@ -35,3 +35,21 @@ tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_
     free(y);
     return status;
 }
+
+tmb_linear_seen tmb_seen_of(const tmb_run *run, const float *x, size_t in)
+{
+    return (tmb_linear_seen){
+        .layer = run->layer->index, .expert = -1, .x = x, .rows = run->tokens, .in = in};
+}
+
+tmb_status tmb_enter_one(tmb_run *run, const tmb_weight *w, const float *x, float *y)
+{
+    const tmb_weight *entered[] = {w};
+    tmb_linear_seen seen = tmb_seen_of(run, x, w->in);
+    const float *use;
+    float *owned;
+    TRY(tmb_enter(run, entered, 1, &seen, &use, &owned));
+    tmb_status status = tmb_project(run, w, use, run->tokens, y);
+    free(owned);
+    return status;
+}

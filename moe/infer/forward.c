@@ -184,7 +184,8 @@ tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err)
     run.h = tmb_floats(tokens, d->config.hidden, err);
     float *out = tmb_floats(tokens, d->config.hidden, err);
     tmb_status status = run.h && out ? TMB_OK : TMB_ESYSTEM;
-    if (!status && tokens) status = run_half(&run, &d->loaded->input_norm, out, tmb_run_attention);
+    if (!status && tokens)
+        status = run_half(&run, &d->loaded->input_norm, out, d->loaded->block->run);
     if (!status) status = run_half(&run, &d->loaded->post_norm, out, tmb_run_mlp);
     if (!status && !isfinite(d->ops->amax(batch->x, tokens * d->config.hidden)))
         status = tmb_fail(

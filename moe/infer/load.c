@@ -21,7 +21,7 @@ uint64_t tmb_weight_bytes(const tmb_weight *w)
 }
 
 /* Every weight of a layer but its routed experts, in the order of the enum below. */
-enum { BASE = 7 + TMB_MLP + 2 };
+enum { BASE = 7 + TMB_MLP + 2 + TMB_OWN_WEIGHTS };
 static void base_weights(tmb_decoder_layer *l, tmb_weight *out[BASE])
 {
     tmb_weight *all[BASE] = {&l->q_a,         &l->q,
@@ -31,16 +31,17 @@ static void base_weights(tmb_decoder_layer *l, tmb_weight *out[BASE])
                              &l->mlp[TMB_UP], &l->mlp[TMB_DOWN],
                              &l->router,      &l->shared_gate};
     for (int i = 0; i < BASE; i++)
-        out[i] = all[i];
+        out[i] = i < BASE - TMB_OWN_WEIGHTS ? all[i] : &l->own[i - (BASE - TMB_OWN_WEIGHTS)];
 }
 
-enum { VECTORS = 6 };
+enum { VECTORS = 6 + TMB_OWN_VECTORS };
 static void vectors_of(tmb_decoder_layer *l, tmb_vector *out[VECTORS])
 {
     tmb_vector *all[VECTORS] = {&l->input_norm, &l->post_norm, &l->q_norm,
                                 &l->k_norm,     &l->sinks,     &l->correction};
     for (int i = 0; i < VECTORS; i++)
-        out[i] = all[i];
+        out[i] = i < VECTORS - TMB_OWN_VECTORS ? all[i]
+                                               : &l->own_vector[i - (VECTORS - TMB_OWN_VECTORS)];
 }
 
 uint64_t tmb_decoder_layer_base_bytes(const tmb_decoder_layer *layer)
@@ -85,6 +86,8 @@ tmb_status tmb_vector_load(const tmb_decoder *d, tmb_vector *v, tmb_err *err)
     }
     if (!status && d->hooks.vector)
         status = d->hooks.vector(d->hooks.ctx, v->tensor, v->first, v->step, v->n, all, err);
+    for (size_t i = 0; !status && v->from_one && i < v->n; i++)
+        all[i] = 1.0f + all[i];
     free(raw);
     if (status)
         free(all);

@@ -1,17 +1,16 @@
 /* memory.c - what a decoder holds at most, as a formula: the loaded weights, what reading them
  * takes, and the larger of the two halves of a layer.  The terms are the allocations of load.c,
- * attention.c, attend.c, router.c, dispatch.c, experts.c and multiply.c, in their order. */
+ * the blocks, attend.c, router.c, dispatch.c, experts.c and multiply.c, in their order. */
 #include "config.h"
 #include "moe/infer/dispatch.h"
 
-static uint64_t add(uint64_t a, uint64_t b)
+uint64_t tmb_bytes_add(uint64_t a, uint64_t b)
 {
     uint64_t r;
     return tmb_add(a, b, &r) ? r : UINT64_MAX;
 }
 
-/* Bytes of [n, width] float32. */
-static uint64_t floats(uint64_t n, uint64_t width)
+uint64_t tmb_bytes_floats(uint64_t n, uint64_t width)
 {
     uint64_t r;
     return tmb_mul(n, width, &r) && tmb_mul(r, sizeof(float), &r) ? r : UINT64_MAX;
@@ -28,37 +27,20 @@ static uint64_t reading(const tmb_decoder *d, const tmb_weight *w, size_t n)
     uint64_t bytes = 0;
     for (size_t i = 0; i < n; i++)
         if (w[i].out)
-            bytes = most(bytes, add(floats(TMB_TILE_ROWS, w[i].in),
-                                    w[i].unit ? tmb_reader_bytes(d->model, w[i].unit)
-                                              : floats(TMB_TILE_ROWS, w[i].in)));
-    return bytes;
-}
-
-static uint64_t attention(const tmb_decoder *d, uint64_t tokens, uint64_t longest)
-{
-    const tmb_config *c = &d->config;
-    bool mla = c->rules->attention == TMB_ATTENTION_MLA;
-    uint64_t part = most(longest, tokens < TMB_PART_TOKENS ? tokens : TMB_PART_TOKENS), bytes = 0;
-    bytes = add(bytes, tokens * sizeof(size_t));
-    bytes = add(bytes, floats(tokens, c->heads * c->v_dim));
-    if (mla)
-        bytes = add(bytes, floats(tokens, 2 * c->kv_rank + c->rope_dim + c->q_rank));
-    else
-        bytes = add(bytes, floats(tokens, 2 * c->kv_heads * c->head_dim));
-    bytes = add(bytes, floats(part, c->heads * (c->head_dim + (mla ? c->nope_dim + c->v_dim : 0))));
-    bytes = add(bytes, (uint64_t)d->threads * tmb_attend_bytes(c, longest));
-    if (d->hooks.activation)
-        bytes =
-            add(bytes, floats(tokens, c->hidden + c->kv_rank + c->q_rank + c->heads * c->v_dim));
+            bytes =
+                most(bytes, tmb_bytes_add(tmb_bytes_floats(TMB_TILE_ROWS, w[i].in),
+                                          w[i].unit ? tmb_reader_bytes(d->model, w[i].unit)
+                                                    : tmb_bytes_floats(TMB_TILE_ROWS, w[i].in)));
     return bytes;
 }
 
 /* gate, up and what a hook copies. */
 static uint64_t mlp(const tmb_decoder *d, const tmb_weight *w, uint64_t rows)
 {
-    uint64_t bytes = floats(rows, 2 * (uint64_t)w[TMB_GATE].out);
-    return d->hooks.activation ? add(bytes, floats(rows, most(w[TMB_GATE].out, w[TMB_GATE].in)))
-                               : bytes;
+    uint64_t bytes = tmb_bytes_floats(rows, 2 * (uint64_t)w[TMB_GATE].out);
+    return d->hooks.activation
+               ? tmb_bytes_add(bytes, tmb_bytes_floats(rows, most(w[TMB_GATE].out, w[TMB_GATE].in)))
+               : bytes;
 }
 
 static uint64_t sparse(const tmb_decoder *d, const tmb_decoder_layer *l, uint64_t tokens)
@@ -67,15 +49,18 @@ static uint64_t sparse(const tmb_decoder *d, const tmb_decoder_layer *l, uint64_
     /* A shadow may send every token to every expert. */
     uint64_t pairs = tokens * c->n_experts * (uint64_t)d->ways,
              rows = pairs < TMB_STEP_ROWS ? pairs : TMB_STEP_ROWS;
-    uint64_t bytes =
-        add(floats(tokens, 2 * c->n_experts + 4 * c->top_k), floats(d->threads, 2 * c->n_experts));
-    uint64_t step = 0, packed = 0, shared = l->mlp[TMB_GATE].out ? floats(tokens, c->hidden) : 0;
+    uint64_t bytes = tmb_bytes_add(tmb_bytes_floats(tokens, 2 * c->n_experts + 4 * c->top_k),
+                                   tmb_bytes_floats(d->threads, 2 * c->n_experts));
+    uint64_t step = 0, packed = 0,
+             shared = l->mlp[TMB_GATE].out ? tmb_bytes_floats(tokens, c->hidden) : 0;
     for (size_t e = 0; e < c->n_experts; e++) {
         const tmb_weight *w = &l->experts[e * TMB_MLP];
-        step = most(step, add(tmb_flow_bytes(d, rows), mlp(d, w, rows)));
-        packed = most(packed, floats(rows + c->n_experts * TMB_NN_ROWS, most(w->in, w->out)));
+        step = most(step, tmb_bytes_add(tmb_flow_bytes(d, rows), mlp(d, w, rows)));
+        packed =
+            most(packed, tmb_bytes_floats(rows + c->n_experts * TMB_NN_ROWS, most(w->in, w->out)));
     }
-    return add(add(bytes, shared), add(packed, most(step, mlp(d, l->mlp, tokens))));
+    return tmb_bytes_add(tmb_bytes_add(bytes, shared),
+                         tmb_bytes_add(packed, most(step, mlp(d, l->mlp, tokens))));
 }
 
 /* The experts of the rank that has most of them. */
@@ -85,7 +70,7 @@ static uint64_t share(const tmb_decoder *d, const tmb_decoder_layer *l)
     for (size_t m = 0; m < (size_t)d->ways; m++) {
         uint64_t bytes = 0;
         for (size_t e = m; e < d->config.n_experts; e += (size_t)d->ways)
-            bytes = add(bytes, tmb_expert_bytes(d, l, e));
+            bytes = tmb_bytes_add(bytes, tmb_expert_bytes(d, l, e));
         largest = most(largest, bytes);
     }
     return largest;
@@ -94,12 +79,13 @@ static uint64_t share(const tmb_decoder *d, const tmb_decoder_layer *l)
 uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
 {
     const tmb_config *c = &d->config;
-    uint64_t weights = 0, read = reading(d, &d->head, 1), halves = attention(d, tokens, longest),
-             packed = 0;
+    uint64_t weights = 0, read = reading(d, &d->head, 1), halves = 0, packed = 0;
     for (int i = 0; i < c->layers; i++) {
         const tmb_decoder_layer *l = &d->layers[i];
-        const tmb_weight *base[] = {
+        const tmb_weight *base[9 + TMB_OWN_WEIGHTS] = {
             &l->q_a, &l->q, &l->k, &l->v, &l->kv_a, &l->kv_b, &l->o, l->mlp, &l->mlp[TMB_DOWN]};
+        for (int w = 0; w < TMB_OWN_WEIGHTS; w++)
+            base[9 + w] = &l->own[w];
         uint64_t held = tmb_decoder_layer_base_bytes(l), group = 0;
         for (size_t b = 0; b < sizeof base / sizeof *base; b++) {
             read = most(read, reading(d, base[b], 1));
@@ -109,15 +95,18 @@ uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
         if (l->sparse) {
             read = most(read, reading(d, l->experts, TMB_MLP));
             uint64_t one = tmb_expert_bytes(d, l, 0);
-            if (d->layer_bytes && add(held, group) > d->layer_bytes)
+            if (d->layer_bytes && tmb_bytes_add(held, group) > d->layer_bytes)
                 group = most(one, d->layer_bytes > held ? d->layer_bytes - held : 0);
         }
-        weights = most(weights, add(held, group));
+        weights = most(weights, tmb_bytes_add(held, group));
+        halves = most(halves, l->block->bytes(d, l, tokens, longest));
         halves = most(halves, l->sparse ? sparse(d, l, tokens) : mlp(d, l->mlp, tokens));
     }
-    uint64_t run = add(add(weights, halves), floats(tokens, 2 * c->hidden));
-    uint64_t head =
-        add(floats(tokens, c->hidden), floats(TMB_HEAD_PANELS * TMB_NN_PANEL, c->hidden));
-    uint64_t bytes = add(most(run, head), add(packed, (uint64_t)d->threads * read));
-    return add(bytes, floats(longest, c->rope.dims));
+    uint64_t run =
+        tmb_bytes_add(tmb_bytes_add(weights, halves), tmb_bytes_floats(tokens, 2 * c->hidden));
+    uint64_t head = tmb_bytes_add(tmb_bytes_floats(tokens, c->hidden),
+                                  tmb_bytes_floats(TMB_HEAD_PANELS * TMB_NN_PANEL, c->hidden));
+    uint64_t bytes =
+        tmb_bytes_add(most(run, head), tmb_bytes_add(packed, (uint64_t)d->threads * read));
+    return tmb_bytes_add(bytes, tmb_bytes_floats(longest, c->rope.dims));
 }

@@ -33,6 +33,7 @@ static void read_heads(tmb_config *c, tmb_keys *k)
     }
     c->head_dim = width(k, "head_dim", c->hidden < c->heads ? 1 : (int64_t)(c->hidden / c->heads));
     c->v_dim = c->head_dim;
+    c->output_gate = tmb_key_switch(k, &c->rules->output_gate);
     if (c->heads % c->kv_heads)
         tmb_keys_fail(k, TMB_EDATA, "num_key_value_heads", "%zu does not divide the %zu heads",
                       c->kv_heads, c->heads);
@@ -93,6 +94,32 @@ static void read_routing(tmb_config *c, tmb_keys *k, const tmb_model *model)
     c->routed_scale =
         r->scaled ? (float)tmb_key_number(k, "routed_scaling_factor", 0, 1e6, r->scale) : 1;
     c->swiglu_limit = r->clamped ? (float)tmb_key_number(k, "swiglu_limit", 0, 1e6, 7) : 0;
+}
+
+/* Which layers have the gated delta rule, and its sizes. */
+static void read_mixture(tmb_config *c, tmb_keys *k)
+{
+    if (c->rules->mixture != TMB_MIXTURE_DELTA) return;
+    const tmb_json *types = tmb_key_list(k, "layer_types", (size_t)c->layers);
+    int64_t turn = tmb_key_integer(k, "full_attention_interval", 1, LAYERS_MAX, 4);
+    for (int i = 0; i < c->layers; i++) {
+        const char *name = tmb_json_string(tmb_json_at(types, (size_t)i));
+        bool linear = types ? name && !strcmp(name, "linear_attention") : (i + 1) % turn != 0;
+        c->layer[i].kind = linear ? TMB_LAYER_DELTA : TMB_LAYER_ATTENTION;
+        if (types && !linear && (!name || strcmp(name, "full_attention") != 0))
+            tmb_keys_fail(k, TMB_EUNAVAILABLE, "layer_types",
+                          "'%.60s' is not run yet; full_attention and linear_attention are",
+                          name ? name : "(no text)");
+    }
+    struct tmb_linear_config *l = &c->linear;
+    l->key_heads = (size_t)tmb_key_integer(k, "linear_num_key_heads", 1, HEADS_MAX, 16);
+    l->value_heads = (size_t)tmb_key_integer(k, "linear_num_value_heads", 1, HEADS_MAX, 32);
+    l->key_dim = width(k, "linear_key_head_dim", 128);
+    l->value_dim = width(k, "linear_value_head_dim", 128);
+    l->taps = (size_t)tmb_key_integer(k, "linear_conv_kernel_dim", 1, 1024, 4);
+    if (!k->status && l->value_heads % l->key_heads)
+        tmb_keys_fail(k, TMB_EDATA, "linear_num_key_heads", "%zu does not divide the %zu of values",
+                      l->key_heads, l->value_heads);
 }
 
 /* The view of each layer by layer_types; false when the config has none. */
@@ -185,6 +212,7 @@ static void read_all(tmb_config *c, tmb_keys *k, const tmb_model *model)
         k->status = tmb_fail_memory(k->err, (uint64_t)c->layers, "a table of layers");
         return;
     }
+    read_mixture(c, k);
     read_rotating_layers(c, k);
     read_views(c, k);
 }

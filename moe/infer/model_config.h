@@ -34,7 +34,11 @@ typedef struct tmb_rope {
 /* Which keys a query sees beside causality. */
 typedef enum tmb_view { TMB_VIEW_FULL, TMB_VIEW_WINDOW, TMB_VIEW_CHUNK } tmb_view;
 
+/* What the first half of a layer is. */
+typedef enum tmb_layer_kind { TMB_LAYER_ATTENTION, TMB_LAYER_DELTA } tmb_layer_kind;
+
 typedef struct tmb_layer_config {
+    tmb_layer_kind kind;
     tmb_view view;
     bool rope; /* llama4 has layers without */
 } tmb_layer_config;
@@ -46,6 +50,10 @@ typedef struct tmb_config {
     int layers;
     size_t heads, kv_heads, head_dim;                  /* GQA */
     size_t q_rank, kv_rank, nope_dim, rope_dim, v_dim; /* MLA; q_rank 0: one projection */
+    bool output_gate;
+    struct tmb_linear_config { /* the gated delta rule */
+        size_t key_heads, value_heads, key_dim, value_dim, taps;
+    } linear;
     size_t n_experts, top_k;
     size_t groups, top_groups; /* 1, 1: not limited */
     bool renormalize;          /* weights divided by their sum */

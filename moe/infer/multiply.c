@@ -17,6 +17,24 @@ enum {
     ROWS_AT_ONCE = 16, /* that a thread takes in tmb_each_row */
 };
 
+size_t tmb_part_end(const tmb_batch *b, size_t first)
+{
+    size_t end = first + 1;
+    while (end < b->sequences && b->begin[end + 1] - b->begin[first] <= TMB_PART_TOKENS)
+        end++;
+    return end;
+}
+
+size_t tmb_part_most(const tmb_batch *b)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < b->sequences; i = tmb_part_end(b, i)) {
+        size_t n = b->begin[tmb_part_end(b, i)] - b->begin[i];
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 float *tmb_floats(size_t n, size_t width, tmb_err *err)
 {
     uint64_t bytes;
@@ -187,6 +205,12 @@ tmb_status tmb_multiply_long(tmb_decoder *d, const tmb_product *product, tmb_err
         TRY(tmb_multiply(d, &p, 1, err));
     }
     return TMB_OK;
+}
+
+tmb_status tmb_project(tmb_run *run, const tmb_weight *w, const float *x, size_t rows, float *y)
+{
+    tmb_product p = {.w = w, .x = x, .rows = rows, .x_stride = w->in, .y = y, .y_stride = w->out};
+    return tmb_multiply_long(run->d, &p, run->err);
 }
 
 uint64_t tmb_multiply_bytes(size_t rows, size_t in)

@@ -76,7 +76,9 @@ static size_t turning(const tmb_config *c, tmb_keys *p, tmb_keys *text, size_t h
     if (c->rules->partial == TMB_PARTIAL_ROTARY_DIM)
         dims = tmb_key_integer(text, "rotary_dim", 0, (int64_t)head, 0);
     if (dims) return (size_t)dims;
-    double part = c->rules->partial == TMB_PARTIAL_HALF ? 0.5 : 1;
+    double part = c->rules->partial == TMB_PARTIAL_HALF      ? 0.5
+                  : c->rules->partial == TMB_PARTIAL_QUARTER ? 0.25
+                                                             : 1;
     part = either(p, text, "partial_rotary_factor", 0, 1, part);
     return (size_t)((double)head * part);
 }

@@ -1,8 +1,8 @@
 /* arch_forward.h - how an architecture computes: data, no code.
  *
  * An architecture that has one of these can be run by moe/infer/.  What differs from model to model
- * of one architecture is read from config.json (moe/infer/model_config.c), or seen in the tensors: which
- * layers are sparse, which Linears have a bias. */
+ * of one architecture is read from config.json (moe/infer/model_config.c), or seen in the tensors:
+ * which layers are sparse, which Linears have a bias. */
 #ifndef TMB_MODEL_ARCH_FORWARD_H
 #define TMB_MODEL_ARCH_FORWARD_H
 
@@ -15,6 +15,13 @@ typedef struct tmb_switch {
 } tmb_switch;
 
 typedef enum tmb_attention { TMB_ATTENTION_GQA, TMB_ATTENTION_MLA } tmb_attention;
+
+/* Whether layers are alike in their first half, and where that is told. */
+typedef enum tmb_mixture {
+    TMB_MIXTURE_ALIKE,
+    TMB_MIXTURE_DELTA, /* layer_types, else full attention in every full_attention_interval-th layer
+                          (4) and the gated delta rule elsewhere */
+} tmb_mixture;
 
 typedef enum tmb_qk_norm {
     TMB_QK_NORM_NONE,
@@ -51,13 +58,18 @@ typedef enum tmb_views {
 typedef enum tmb_partial {
     TMB_PARTIAL_NONE,       /* the whole head rotates, of MLA qk_rope_head_dim */
     TMB_PARTIAL_HALF,       /* partial_rotary_factor, else half */
+    TMB_PARTIAL_QUARTER,    /* partial_rotary_factor, else a quarter */
     TMB_PARTIAL_ROTARY_DIM, /* rotary_dim, else partial_rotary_factor, else the whole head */
 } tmb_partial;
 
 typedef struct tmb_arch_forward {
     tmb_attention attention;
-    tmb_switch attention_bias; /* the projections in `biased` must have a bias */
-    const char *biased[4];     /* leaves */
+    tmb_mixture mixture;
+    const char *attention_block; /* NULL: "self_attn" */
+    tmb_switch output_gate;      /* q_proj gives a head's query, then a gate for its output */
+    bool norms_from_one;         /* norm weights are stored as distances from one */
+    tmb_switch attention_bias;   /* the projections in `biased` must have a bias */
+    const char *biased[4];       /* leaves */
     tmb_qk_norm qk_norm;
     tmb_switch use_qk_norm;
     bool sinks;             /* self_attn.sinks [heads] */

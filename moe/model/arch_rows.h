@@ -73,6 +73,25 @@
     .biased = {"q_a_proj", "kv_a_proj_with_mqa", "o_proj"}, .paired = {"rope_interleave", true},   \
     .theta = 1e4, .eps = 1e-6, TMB_FORWARD_SIGMOID_GROUPS(2.5)
 
+/* tmb_arch_forward: Qwen3-Next and its heirs. */
+#define TMB_FORWARD_QWEN3_NEXT \
+    .attention = TMB_ATTENTION_GQA, \
+    .mixture = TMB_MIXTURE_DELTA, \
+    .output_gate = {"attn_output_gate", true}, \
+    .norms_from_one = true, \
+    .attention_bias = {"attention_bias", false}, \
+    .biased = {"q_proj", "k_proj", "v_proj", "o_proj"}, \
+    .qk_norm = TMB_QK_NORM_HEAD, \
+    .use_qk_norm = {NULL, true}, \
+    .partial = TMB_PARTIAL_QUARTER, \
+    .theta = 1e4, \
+    .eps = 1e-6, \
+    .block = "mlp", \
+    .router = "gate", \
+    .routing = TMB_ROUTING_SOFTMAX, \
+    .shared = "shared_expert", \
+    .shared_gate = "shared_expert_gate"
+
 /* Towers that come with a text model; their names stand outside the prefix. */
 #define TMB_TOWERS                                                                                 \
     "visual|vision_tower|vision_model|multi_modal_projector|mm_projector|patch_merge_mlp"

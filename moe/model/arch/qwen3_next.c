@@ -5,18 +5,15 @@
 static const char *const types[] = {"qwen3_next", NULL};
 static const char *const prefixes[] = {"model.", NULL};
 static const tmb_arch_row rows[] = {
-    TMB_ROWS_AROUND,
-    TMB_ROWS_LAYER_NORMS,
-    TMB_ROWS_GQA,
-    TMB_ROWS_GDN,
-    TMB_ROWS_DENSE("mlp"),
-    TMB_ROWS_MOE("mlp"),
-    TMB_ROWS_END,
+    TMB_ROWS_AROUND,       TMB_ROWS_LAYER_NORMS, TMB_ROWS_GQA, TMB_ROWS_GDN,
+    TMB_ROWS_DENSE("mlp"), TMB_ROWS_MOE("mlp"),  TMB_ROWS_END,
 };
 static const tmb_arch_fuse fuses[] = {
     TMB_FUSE_GDN,
     TMB_FUSES_END,
 };
+static const tmb_arch_forward forward = {TMB_FORWARD_QWEN3_NEXT,
+                                         .renormalize = {"norm_topk_prob", true}};
 
 /* The hub has the four parts in one tensor, with one scale; SGLang 0.5.23 wants one a part
  * (models/qwen3_next.py, "Shape mismatch"). */
@@ -35,6 +32,6 @@ const tmb_arch tmb_arch_qwen3_next = {
     .prefixes = prefixes,
     .rows = rows,
     .fuses = fuses,
-    .not_run = "its linear attention",
+    .forward = &forward,
     .cautions = cautions,
 };

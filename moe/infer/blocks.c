@@ -1,0 +1,21 @@
+/* blocks.c - the kinds of first halves of a layer, a file each. */
+#include "config.h"
+#include "moe/infer/decoder.h"
+
+extern const tmb_block tmb_block_gqa, tmb_block_mla, tmb_block_delta;
+
+static const tmb_block *const attentions[] = {
+    [TMB_ATTENTION_GQA] = &tmb_block_gqa,
+    [TMB_ATTENTION_MLA] = &tmb_block_mla,
+};
+
+static const tmb_block *const kinds[] = {
+    [TMB_LAYER_ATTENTION] = NULL, /* the one of the architecture */
+    [TMB_LAYER_DELTA] = &tmb_block_delta,
+};
+
+const tmb_block *tmb_block_of(const tmb_config *c, int layer)
+{
+    const tmb_block *own = kinds[c->layer[layer].kind];
+    return own ? own : attentions[c->rules->attention];
+}

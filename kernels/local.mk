@@ -81,20 +81,25 @@ libtombac_a_SOURCES +=           \
 	kernels/cuda/blas.h      \
 	kernels/cuda/choose.h    \
 	kernels/cuda/device.h    \
-	kernels/cuda/encoding.c  \
+	kernels/cuda/encoders.c  \
 	kernels/cuda/explain.c   \
 	kernels/cuda/grouped.h   \
+	kernels/cuda/lane.h      \
 	kernels/cuda/pack.c      \
 	kernels/cuda/quantize.h  \
 	kernels/cuda/read.h      \
 	kernels/cuda/route.h
 cuda_files =                     \
+	kernels/cuda/compare.cu  \
+	kernels/cuda/cuda_try.h  \
 	kernels/cuda/device.c    \
 	kernels/cuda/encode.cuh  \
+	kernels/cuda/lane.c      \
 	kernels/cuda/launch.cuh  \
 	kernels/cuda/quantize.cu \
 	kernels/cuda/read.cu     \
-	kernels/cuda/route.cu
+	kernels/cuda/route.cu    \
+	kernels/cuda/search.cuh
 sm90_files =                     \
 	kernels/cuda/sm90/gemm.cuh \
 	kernels/cuda/sm90/gemm_bf16.cu \

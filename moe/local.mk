@@ -243,6 +243,8 @@ libtombac_a_SOURCES +=           \
 	moe/quantize/blocks.h    \
 	moe/quantize/bundle.c    \
 	moe/quantize/bundle.h    \
+	moe/quantize/bundle_gpu.c \
+	moe/quantize/bundle_internal.h \
 	moe/quantize/encode.c    \
 	moe/quantize/encode.h    \
 	moe/quantize/journal.c   \

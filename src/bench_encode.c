@@ -1,6 +1,7 @@
 /* bench_encode.c - tombac bench encode: the encoders of quantize on a GPU. */
 #include "config.h"
 #include "src/bench_gpu.h"
+#include "src/device.h"
 #include "src/emit.h"
 #include "src/table.h"
 

@@ -1,5 +1,6 @@
 #include "config.h"
 #include "src/bench_gpu.h"
+#include "src/device.h"
 #include "src/emit.h"
 #include "src/progress.h"
 #include "src/table.h"
@@ -15,21 +16,6 @@ typedef struct report {
     tmb_gpu_row *rows;
     size_t n, room;
 } report;
-
-tmb_status tmb_device_parse(const char *text, int *index, tmb_err *err)
-{
-    *index = 0;
-    if (!text || strcmp(text, "cuda") == 0) return TMB_OK;
-    char *end;
-    if (strncmp(text, "cuda:", 5) == 0 && text[5] >= '0' && text[5] <= '9') {
-        long n = strtol(text + 5, &end, 10);
-        if (!*end && n < 1024) {
-            *index = (int)n;
-            return TMB_OK;
-        }
-    }
-    return tmb_fail(err, TMB_EUSAGE, "--device: '%.40s' is no cuda:N", text);
-}
 
 static tmb_status parse_tokens(const char *text, tmb_gpu_job *job, tmb_err *err)
 {

@@ -56,7 +56,4 @@ typedef tmb_status tmb_bench_gpu(const tmb_gpu_job *job, tmb_gpu_sink *sink, voi
 tmb_status tmb_bench_gpu_run(const tmb_command *self, tmb_bench_gpu *bench, int argc, char **argv,
                              tmb_err *err) TMB_CHECKED;
 
-/* "cuda:N" or NULL, which is cuda:0. */
-tmb_status tmb_device_parse(const char *text, int *index, tmb_err *err) TMB_CHECKED;
-
 #endif

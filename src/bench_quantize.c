@@ -3,6 +3,7 @@
 #include "config.h"
 #include "src/bench_report.h"
 #include "src/commands.h"
+#include "src/device.h"
 #include "src/job.h"
 #include "src/progress.h"
 
@@ -21,7 +22,7 @@
 
 typedef struct options {
     tmb_common common;
-    const char *model, *recipe, *dir, *only;
+    const char *model, *recipe, *dir, *only, *device;
     uint64_t size, max_ram;
     int rounds;
     bool holes, cached, keep;
@@ -119,21 +120,26 @@ static uint64_t peak_bytes(bool reset)
     return kib * 1024;
 }
 
-static tmb_status one_job(tmb_bench_figures *f, const tmb_plan *plan, const place *p, bool cached,
-                          const tmb_watch *watch, tmb_err *err)
+static tmb_status one_job(tmb_bench_figures *f, tmb_job_figures *to, const tmb_plan *plan,
+                          const options *o, const place *p, const tmb_watch *watch, tmb_err *err)
 {
-    tmb_quantize_options q = {.out = p->out, .cached = cached, .watch = *watch};
+    tmb_quantize_options q = {.out = p->out, .cached = o->cached, .watch = *watch};
     tmb_quantize_result *result = NULL;
+    TRY(tmb_device_parse(o->device, &q.device, err));
     tmb_floor_cool(p->source);
     peak_bytes(true);
     double began = tmb_seconds(), cpu = processor_seconds();
     tmb_status status = tmb_quantize(plan, &q, &result, err);
     double seconds = tmb_seconds() - began;
     uint64_t peak = peak_bytes(false);
-    if (peak > f->peak_measured) f->peak_measured = peak;
-    if (!status && (!f->job || seconds < f->job)) {
-        f->job = seconds;
-        f->cpu = processor_seconds() - cpu;
+    to->peak_planned = plan->peak_bytes;
+    to->device_bytes = plan->device_bytes;
+    if (peak > to->peak_measured) to->peak_measured = peak;
+    if (!status && (!to->seconds || seconds < to->seconds)) {
+        to->seconds = seconds;
+        to->cpu = processor_seconds() - cpu;
+        to->units_gpu = result->units_gpu;
+        to->units_cpu = result->units_cpu;
         f->written = result->bytes_written;
     }
     tmb_quantize_result_close(result);
@@ -150,15 +156,17 @@ static bool direct_here(const place *p)
     return fd >= 0;
 }
 
-/* Floors and job in turns, so that what else the machine does hits both. */
-static tmb_status one_round(tmb_bench_figures *f, const tmb_plan *plan, const options *o,
-                            const place *p, const tmb_watch *watch, tmb_err *err)
+/* Floors and jobs in turns, so that what else the machine does hits all.  gpu: the plan with one,
+ * or NULL. */
+static tmb_status one_round(tmb_bench_figures *f, const tmb_plan *plan, const tmb_plan *gpu,
+                            const options *o, const place *p, const tmb_watch *watch, tmb_err *err)
 {
     unsigned what = f->rounds ? TMB_FLOOR_BOTH : TMB_FLOOR_READ | TMB_FLOOR_WRITE | TMB_FLOOR_BOTH;
     if (direct_here(p))
         TRY(tmb_floor_measure(&f->direct, what, p->source, p->root, plan->disk_bytes, false, watch,
                               err));
-    TRY(one_job(f, plan, p, o->cached, watch, err));
+    TRY(one_job(f, &f->job, plan, o, p, watch, err));
+    if (gpu) TRY(one_job(f, &f->gpu, gpu, o, p, watch, err));
     TRY(tmb_floor_measure(&f->plain, what, p->source, p->root, plan->disk_bytes, true, watch, err));
     f->rounds++;
     return TMB_OK;
@@ -168,18 +176,22 @@ static tmb_status run_jobs(tmb_bench_figures *f, const options *o, const place *
                            const tmb_watch *watch, tmb_err *err)
 {
     tmb_plan_options want = {.threads = o->common.threads, .max_ram = o->max_ram};
-    tmb_job job = {0};
+    tmb_job job = {0}, gpu = {0};
     double began = tmb_seconds();
     tmb_status status = tmb_job_open(&job, p->source, err);
     if (!status) status = tmb_job_plan(&job, f->recipe, &want, err);
     f->plan_seconds = tmb_seconds() - began;
+    want.gpu = true;
+    if (!status && o->device) status = tmb_job_open(&gpu, p->source, err);
+    if (!status && o->device) status = tmb_job_plan(&gpu, f->recipe, &want, err);
     if (!status) {
-        f->peak_planned = job.plan->peak_bytes;
+        f->job.peak_planned = job.plan->peak_bytes;
         f->threads = job.plan->options.threads;
         int rounds = o->holes ? 0 : o->rounds ? o->rounds : 1;
         while (!status && f->rounds < rounds)
-            status = one_round(f, job.plan, o, p, watch, err);
+            status = one_round(f, job.plan, gpu.plan, o, p, watch, err);
     }
+    tmb_job_close(&gpu);
     tmb_job_close(&job);
     return status;
 }
@@ -248,6 +260,8 @@ static const tmb_arg args[] = {
      "all|kernels|job"},
     {"rounds", 0, TMB_ARG_COUNT, offsetof(options, rounds), "N",
      "floors and job this often, the best of each counts [1]", NULL},
+    {"device", 0, TMB_ARG_TEXT, offsetof(options, device), "cuda:N",
+     "do the job on this GPU too, in turns [on the processor alone]", NULL},
     {"cached", 0, TMB_ARG_FLAG, offsetof(options, cached), NULL,
      "the job goes through the page cache even where it need not", NULL},
     {"holes", 0, TMB_ARG_FLAG, offsetof(options, holes), NULL,

@@ -49,24 +49,31 @@ static bool print_job(const tmb_bench_figures *f)
     uint64_t in = f->plain.read_bytes, out = f->written;
     print_source(f);
     printf("plan         %.2f s, %s of memory at most\n", f->plan_seconds,
-           tmb_human_bytes(a, f->peak_planned));
+           tmb_human_bytes(a, f->job.peak_planned));
     if (!f->rounds) return true;
     printf("job          %s, %d thread%s, %s written, best of %d\n", f->recipe, f->threads,
            f->threads == 1 ? "" : "s", tmb_human_bytes(a, out), f->rounds);
-    printf("memory       %s at the peak, %s planned\n", tmb_human_bytes(a, f->peak_measured),
-           tmb_human_bytes(b, f->peak_planned));
-    printf("processors   %.2f s, %.2f s for a GB of input\n\n", f->cpu,
-           in ? f->cpu / ((double)in * 1e-9) : 0);
+    printf("memory       %s at the peak, %s planned\n", tmb_human_bytes(a, f->job.peak_measured),
+           tmb_human_bytes(b, f->job.peak_planned));
+    printf("processors   %.2f s, %.2f s for a GB of input\n", f->job.cpu,
+           in ? f->job.cpu / ((double)in * 1e-9) : 0);
+    if (f->gpu.device_bytes)
+        printf("with a GPU   %u Linears on it, %u not; %s of its memory, %s of the host's at the "
+               "peak, processors %.2f s\n",
+               f->gpu.units_gpu, f->gpu.units_cpu, tmb_human_bytes(a, f->gpu.device_bytes),
+               tmb_human_bytes(b, f->gpu.peak_measured), f->gpu.cpu);
+    fputs("\n", stdout);
     tmb_table_open(&t, "|>seconds|>GB/s|>job takes");
-    tmb_table_row(&t, "the job, GB/s of input\t%.2f\t%.2f\t", f->job,
-                  f->job > 0 ? (double)in / f->job * 1e-9 : 0);
+    tmb_table_row(&t, "the job, GB/s of input\t%.2f\t%.2f\t", f->job.seconds,
+                  f->job.seconds > 0 ? (double)in / f->job.seconds * 1e-9 : 0);
+    floor_row(&t, "the same job, encoded on the GPU", f->gpu.seconds, in, f->job.seconds);
     tmb_table_rule(&t);
-    floor_row(&t, "plain program: cold read", f->plain.read, in, f->job);
-    floor_row(&t, "plain program: write and flush", f->plain.write, out, f->job);
-    floor_row(&t, "plain program: both at once", f->plain.both, in + out, f->job);
-    floor_row(&t, "past the page cache: read", f->direct.read, in, f->job);
-    floor_row(&t, "past the page cache: write and flush", f->direct.write, out, f->job);
-    floor_row(&t, "past the page cache: both at once", f->direct.both, in + out, f->job);
+    floor_row(&t, "plain program: cold read", f->plain.read, in, f->job.seconds);
+    floor_row(&t, "plain program: write and flush", f->plain.write, out, f->job.seconds);
+    floor_row(&t, "plain program: both at once", f->plain.both, in + out, f->job.seconds);
+    floor_row(&t, "past the page cache: read", f->direct.read, in, f->job.seconds);
+    floor_row(&t, "past the page cache: write and flush", f->direct.write, out, f->job.seconds);
+    floor_row(&t, "past the page cache: both at once", f->direct.both, in + out, f->job.seconds);
     return tmb_table_close(&t, 0, stdout);
 }
 
@@ -100,17 +107,17 @@ static void json_job(tmb_emit *e, const tmb_bench_figures *f)
     tmb_emit_int(e, o, "bytes", f->source.bytes);
     tmb_emit_int(e, o, "shards", f->source.shards);
     tmb_emit_num(e, e->root, "plan_seconds", f->plan_seconds);
-    tmb_emit_int(e, e->root, "peak_planned_bytes", f->peak_planned);
+    tmb_emit_int(e, e->root, "peak_planned_bytes", f->job.peak_planned);
     if (!f->rounds) return;
     o = tmb_emit_object(e, e->root, "job");
     tmb_emit_text(e, o, "recipe", f->recipe);
     tmb_emit_int(e, o, "threads", (uint64_t)f->threads);
     tmb_emit_int(e, o, "rounds", (uint64_t)f->rounds);
-    tmb_emit_num(e, o, "seconds", f->job);
-    tmb_emit_num(e, o, "processor_seconds", f->cpu);
+    tmb_emit_num(e, o, "seconds", f->job.seconds);
+    tmb_emit_num(e, o, "processor_seconds", f->job.cpu);
     tmb_emit_int(e, o, "read_bytes", f->plain.read_bytes);
     tmb_emit_int(e, o, "written_bytes", f->written);
-    tmb_emit_int(e, o, "peak_bytes", f->peak_measured);
+    tmb_emit_int(e, o, "peak_bytes", f->job.peak_measured);
     json_floor(e, e->root, "floor_plain", &f->plain);
     json_floor(e, e->root, "floor_direct", &f->direct);
 }

@@ -7,6 +7,14 @@
 #include "moe/bench/shapes.h"
 #include "moe/bench/synthetic.h"
 
+/* One way of doing the job. */
+typedef struct tmb_job_figures {
+    double seconds, cpu; /* of the best round: on the clock, of processors */
+    uint64_t peak_planned, peak_measured;
+    uint32_t units_gpu, units_cpu; /* with a GPU: where Linears were quantized */
+    uint64_t device_bytes;
+} tmb_job_figures;
+
 typedef struct tmb_bench_figures {
     const char *ops, *recipe;
     double read, copy; /* of memory, bytes a second */
@@ -17,9 +25,9 @@ typedef struct tmb_bench_figures {
     bool whole, holes; /* the shape is that of the model; nothing but its names and sizes */
     tmb_synthetic source;
     int threads, rounds; /* rounds 0: there was no job */
-    uint64_t written, peak_planned, peak_measured;
+    uint64_t written;
     double plan_seconds;
-    double job, cpu;            /* seconds of the best round: on the clock, of processors */
+    tmb_job_figures job, gpu; /* gpu.device_bytes 0: none was asked for */
     tmb_floor plain, direct;    /* through the cache, past it: 0 where it cannot be */
 } tmb_bench_figures;
 

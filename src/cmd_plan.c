@@ -1,13 +1,14 @@
 /* cmd_plan.c - tombac plan: what quantize would do, without doing it. */
 #include "config.h"
 #include "src/commands.h"
+#include "src/device.h"
 #include "src/job.h"
 #include "src/needs.h"
 #include "src/plan_report.h"
 
 typedef struct options {
     tmb_common common;
-    const char *recipe, *layout, *stats;
+    const char *recipe, *layout, *stats, *device;
     uint64_t shard_size, max_ram;
     int ranks, ways;
     tmb_texts data;
@@ -26,7 +27,10 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
                              .max_ram = o.calibrate ? 0 : o.max_ram,
                              .threads = o.common.threads,
                              .copy_code = o.copy_code,
+                             .gpu = o.device != NULL,
                              .stats = o.stats};
+    int device;
+    TRY(tmb_device_parse(o.device, &device, err));
     tmb_needs_wanted needs = {.max_ram = o.max_ram, .ranks = o.ranks, .ways = o.ways};
     tmb_job job = {0};
     tmb_status status = tmb_job_open(&job, operands[0], err);
@@ -66,6 +70,8 @@ static const tmb_arg args[] = {
      "largest output shard [as the recipe says, else 5 GB]", NULL},
     {"max-ram", 0, TMB_ARG_SIZE, offsetof(options, max_ram), "SIZE",
      "plan for at most this much memory [no limit]", NULL},
+    {"device", 0, TMB_ARG_TEXT, offsetof(options, device), "cuda:N",
+     "plan for quantize with this GPU, which need not be here", NULL},
     {"copy-code", 0, TMB_ARG_FLAG, offsetof(options, copy_code), NULL, "carry *.py files over too",
      NULL},
     {0},

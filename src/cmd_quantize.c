@@ -1,6 +1,7 @@
 /* cmd_quantize.c - tombac quantize: execute a plan, and say what came out of it. */
 #include "config.h"
 #include "src/commands.h"
+#include "src/device.h"
 #include "src/emit.h"
 #include "src/job.h"
 #include "src/plan_report.h"
@@ -16,7 +17,7 @@
 
 typedef struct options {
     tmb_common common;
-    const char *recipe, *out, *layout, *stats;
+    const char *recipe, *out, *layout, *stats, *device;
     uint64_t shard_size, max_ram;
     bool restart, copy_code;
 } options;
@@ -72,7 +73,11 @@ static tmb_status print_summary(const tmb_plan *plan, const tmb_quantize_result 
     if (r->resumed)
         printf("; resumed, %u shards and %s of others were done before", r->shards_reused,
                tmb_human_bytes(written, r->bytes_kept));
-    fputs("\n\n", stdout);
+    fputs("\n", stdout);
+    if (plan->options.gpu)
+        printf("%u Linears were quantized on the GPU, %u on the processor\n", r->units_gpu,
+               r->units_cpu);
+    fputs("\n", stdout);
     tmb_table t;
     print_errors(plan, r, &t);
     bool fine = tmb_table_close(&t, 0, stdout);
@@ -98,6 +103,10 @@ static tmb_status json_summary(const tmb_plan *plan, const tmb_quantize_result *
     tmb_emit_bool(&e, e.root, "resumed", r->resumed);
     tmb_emit_int(&e, e.root, "shards_reused", r->shards_reused);
     tmb_emit_int(&e, e.root, "bytes_kept", r->bytes_kept);
+    if (plan->options.gpu) {
+        tmb_emit_int(&e, e.root, "units_gpu", r->units_gpu);
+        tmb_emit_int(&e, e.root, "units_cpu", r->units_cpu);
+    }
     tmb_json *array = tmb_emit_array(&e, e.root, "groups");
     for (uint32_t i = 0; i < r->n_groups; i++) {
         const tmb_group_error *g = &r->groups[i];
@@ -137,7 +146,10 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
                              .max_ram = o.max_ram,
                              .threads = o.common.threads,
                              .copy_code = o.copy_code,
+                             .gpu = o.device != NULL,
                              .stats = o.stats};
+    int device = 0;
+    TRY(tmb_device_parse(o.device, &device, err));
     tmb_job job = {0};
     tmb_quantize_result *result = NULL;
     tmb_meter meter;
@@ -148,7 +160,8 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     if (!status) status = tmb_job_plan(&job, o.recipe, &want, err);
     if (!status) {
         tmb_quantize_options q = {
-            .out = o.out, .restart = o.restart, .command = line, .watch = tmb_meter_watch(&meter)};
+            .out = o.out, .restart = o.restart, .command = line, .device = device,
+            .watch = tmb_meter_watch(&meter)};
         status = tmb_quantize(job.plan, &q, &result, err);
     }
     tmb_meter_close(&meter);
@@ -173,6 +186,8 @@ static const tmb_arg args[] = {
      "what calibrate measured: scales of activations [cast]", NULL},
     {"max-ram", 0, TMB_ARG_SIZE, offsetof(options, max_ram), "SIZE",
      "hard limit of memory, checked before the start [none]", NULL},
+    {"device", 0, TMB_ARG_TEXT, offsetof(options, device), "cuda:N",
+     "encode on this GPU; the bytes are the same [on the processor]", NULL},
     {"shard-size", 0, TMB_ARG_SIZE, offsetof(options, shard_size), "SIZE",
      "largest output shard [as the recipe says, else 5 GB]", NULL},
     {"restart", 0, TMB_ARG_FLAG, offsetof(options, restart), NULL,

@@ -28,6 +28,8 @@ front_door =                     \
 	src/commands.h           \
 	src/data_args.c          \
 	src/data_args.h          \
+	src/device.c             \
+	src/device.h             \
 	src/emit.c               \
 	src/emit.h               \
 	src/estimate.c           \

@@ -181,6 +181,8 @@ tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err)
            disk_free < plan->disk_bytes ? ": write to another disk" : "");
     printf("memory       %s at most with %d thread%s\n", tmb_human_bytes(a, plan->peak_bytes),
            plan->options.threads, plan->options.threads == 1 ? "" : "s");
+    if (plan->options.gpu)
+        printf("GPU          %s of its memory\n", tmb_human_bytes(a, plan->device_bytes));
     double seconds = tmb_estimate_seconds(plan);
     if (seconds >= 0)
         printf("time         %s of arithmetic, as measured here; reading %s may take longer\n",
@@ -270,6 +272,7 @@ tmb_status tmb_plan_json(const tmb_plan *plan, tmb_err *err)
     tmb_emit_int(&e, e.root, "disk_bytes", plan->disk_bytes);
     tmb_emit_int(&e, e.root, "disk_free_bytes", tmb_machine_disk_free());
     tmb_emit_int(&e, e.root, "peak_memory_bytes", plan->peak_bytes);
+    if (plan->options.gpu) tmb_emit_int(&e, e.root, "device_memory_bytes", plan->device_bytes);
     tmb_emit_int(&e, e.root, "threads", (uint64_t)plan->options.threads);
     double seconds = tmb_estimate_seconds(plan);
     if (seconds >= 0)

@@ -132,7 +132,7 @@ tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.
 long_tests = tests/test_bitflips tests/test_crash tests/test_faults
 
 # Kernels of a GPU and their references; what needs one says that it was skipped.
-check_PROGRAMS += tests/test_comm_nccl tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_route
+check_PROGRAMS += tests/test_comm_nccl tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_quantize_cuda tests/test_route
 EXTRA_DIST += tests/random.h
 tests_test_store_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS)
 

@@ -1,5 +1,5 @@
 /* The GPU's quantize kernels against the formats of moe/format on the processor: the same bytes for
- * every encoding, width and kind of number. */
+ * every encoder, width and kind of number. */
 #include "config.h"
 #include "kernels/base/codec.h"
 #include "kernels/cpu/cpu.h"
@@ -47,7 +47,7 @@ static float draw(int kind)
 
 typedef struct buffers {
     tmb_cuda *gpu;
-    void *x, *codes, *scales, *number;
+    void *x, *codes, *scales, *number, *sums;
     size_t room; /* elements */
 } buffers;
 
@@ -62,8 +62,8 @@ static void fill(float *x, uint16_t *half, size_t n, int kind, tmb_dtype dtype)
     }
 }
 
-static void encode_cpu(const tmb_format *f, const float *x, size_t rows, size_t cols, float global,
-                       uint8_t *codes, uint8_t *scales)
+static void encode_cpu(const tmb_format *f, tmb_scale_rule rule, const float *x, size_t rows,
+                       size_t cols, float global, uint8_t *codes, uint8_t *scales)
 {
     const tmb_ops *ops = tmb_cpu_ops();
     float *work = malloc(tmb_format_work(cols) * sizeof *work);
@@ -71,22 +71,73 @@ static void encode_cpu(const tmb_format *f, const float *x, size_t rows, size_t 
     f->part(f, TMB_PART_CODES, rows, cols, &code_part);
     bool scaled = f->part(f, TMB_PART_SCALE, rows, cols, &scale_part);
     for (size_t r = 0; r < rows; r += TMB_TILE_ROWS)
-        f->encode(f, ops, TMB_SCALE_MAX, x + r * cols,
+        f->encode(f, ops, rule, x + r * cols,
                   rows - r < TMB_TILE_ROWS ? rows - r : TMB_TILE_ROWS, cols, global,
                   codes + tmb_format_row_offset(&code_part, rows, r),
                   scaled ? scales + tmb_format_row_offset(&scale_part, rows, r) : NULL, work);
     free(work);
 }
 
-static void compare(buffers *b, const tmb_format *f, size_t rows, size_t cols, int kind,
-                    tmb_dtype dtype)
+/* The error of each piece, as the jobs of the processor add it up. */
+static void compare_cpu(const tmb_format *f, const float *x, size_t rows, size_t cols, size_t piece,
+                        float global, const uint8_t *codes, const uint8_t *scales, tmb_sums *sums)
+{
+    const tmb_ops *ops = tmb_cpu_ops();
+    float *work = malloc(tmb_format_work(cols) * sizeof *work);
+    float *y = malloc(piece * cols * sizeof *y);
+    tmb_geometry code_part, scale_part = {0};
+    f->part(f, TMB_PART_CODES, rows, cols, &code_part);
+    bool scaled = f->part(f, TMB_PART_SCALE, rows, cols, &scale_part);
+    bool tall = scaled && scale_part.shape[0] != rows;
+    for (size_t tile = 0; tile < rows; tile += TMB_TILE_ROWS)
+        for (size_t r = tile; r < rows && r < tile + TMB_TILE_ROWS; r += piece) {
+            size_t n = tile + TMB_TILE_ROWS - r < piece ? tile + TMB_TILE_ROWS - r : piece;
+            if (rows - r < n) n = rows - r;
+            size_t line = scaled ? scale_part.bytes / scale_part.shape[0] : 0;
+            f->decode(f, ops, y, n, cols, codes + r * (code_part.bytes / rows),
+                      scales + (tall ? r / TMB_TILE_ROWS : r) * line, global, work);
+            *sums = (tmb_sums){0};
+            ops->compare(sums++, x + r * cols, y, n * cols);
+        }
+    free(work);
+    free(y);
+}
+
+static size_t sums_wrong(buffers *b, tmb_encoder encoder, const tmb_format *f, const float *x,
+                         tmb_dtype dtype, size_t rows, size_t cols, float global,
+                         const uint8_t *codes, const uint8_t *scales)
+{
+    static const size_t pieces[] = {128, 16, 11, 1};
+    tmb_err err = {0};
+    size_t wrong = 0;
+    for (int i = encoder == TMB_ENC_FP8_BLOCK ? 3 : 0; i < 4; i++) {
+        size_t piece = encoder == TMB_ENC_FP8_BLOCK ? 128 : pieces[i];
+        size_t n = tmb_cuda_pieces(rows, piece), bytes = n * sizeof(tmb_sums);
+        tmb_sums *want = calloc(n, sizeof *want), *got = malloc(bytes);
+        compare_cpu(f, x, rows, cols, piece, global, codes, scales, want);
+        must(tmb_cuda_fill(b->gpu, b->sums, 0xa5, bytes, &err), &err);
+        must(tmb_cuda_compare(encoder, b->sums, b->codes, b->scales, b->x, dtype, rows, cols,
+                              piece, b->number, tmb_cuda_stream(b->gpu), &err),
+             &err);
+        must(tmb_cuda_download(b->gpu, got, b->sums, bytes, &err), &err);
+        for (size_t k = 0; k < n; k++)
+            wrong += memcmp(&want[k], &got[k], sizeof *got) != 0;
+        free(want);
+        free(got);
+    }
+    return wrong;
+}
+
+static void compare(buffers *b, const tmb_format *f, tmb_scale_rule rule, size_t rows, size_t cols,
+                    int kind, tmb_dtype dtype)
 {
     tmb_err err = {0};
     size_t n = rows * cols;
     float *x = malloc(n * 4 + 4), global = 1.0f, amax = 0.0f;
     uint16_t *half = malloc(n * 2 + 2);
     fill(x, half, n, kind, dtype);
-    tmb_encoding encoding = tmb_encoding_find(f->name);
+    tmb_encoder encoder =
+        rule == TMB_SCALE_MSE ? TMB_ENC_NVFP4_MSE : tmb_encoder_find(f->name);
     void *stream = tmb_cuda_stream(b->gpu);
     must(tmb_cuda_upload(b->gpu, b->x, dtype == TMB_BF16 ? (void *)half : x,
                          n * (dtype == TMB_BF16 ? 2 : 4), &err),
@@ -95,7 +146,7 @@ static void compare(buffers *b, const tmb_format *f, size_t rows, size_t cols, i
     must(tmb_cuda_amax(b->number, b->x, dtype, n, stream, &err), &err);
     must(tmb_cuda_download(b->gpu, &amax, b->number, 4, &err), &err);
     if (f->global_scale) {
-        must(tmb_cuda_global_scale(encoding, b->number, b->number, stream, &err), &err);
+        must(tmb_cuda_global_scale(encoder, b->number, b->number, stream, &err), &err);
         must(tmb_cuda_download(b->gpu, &global, b->number, 4, &err), &err);
     }
     float want_amax = tmb_cpu_ops()->amax(x, n);
@@ -105,10 +156,10 @@ static void compare(buffers *b, const tmb_format *f, size_t rows, size_t cols, i
     f->part(f, TMB_PART_SCALE, rows, cols, &scale_part);
     uint8_t *want = calloc(1, part.bytes + 1), *got = malloc(part.bytes + 1);
     uint8_t *want_scale = calloc(1, scale_part.bytes + 1), *scale = malloc(scale_part.bytes + 1);
-    encode_cpu(f, x, rows, cols, want_global, want, want_scale);
+    encode_cpu(f, rule, x, rows, cols, want_global, want, want_scale);
     must(tmb_cuda_fill(b->gpu, b->codes, 0xa5, part.bytes, &err), &err);
     must(tmb_cuda_fill(b->gpu, b->scales, 0xa5, scale_part.bytes + 4, &err), &err);
-    must(tmb_cuda_encode(encoding, b->codes, b->scales, b->x, dtype, rows, cols, b->number, stream,
+    must(tmb_cuda_encode(encoder, b->codes, b->scales, b->x, dtype, rows, cols, b->number, stream,
                          &err),
          &err);
     must(tmb_cuda_download(b->gpu, got, b->codes, part.bytes, &err), &err);
@@ -118,9 +169,13 @@ static void compare(buffers *b, const tmb_format *f, size_t rows, size_t cols, i
         wrong += got[i] != want[i];
     for (size_t i = 0; i < scale_part.bytes; i++)
         wrong_scale += scale[i] != want_scale[i];
-    ok(wrong == 0 && wrong_scale == 0 && amax == want_amax && global == want_global,
-       "%s, %zu x %zu, %s, %s: %zu codes and %zu scale bytes differ", f->name, rows, cols,
-       kind_name[kind], tmb_dtype_name(dtype), wrong, wrong_scale);
+    size_t wrong_sums =
+        sums_wrong(b, encoder, f, x, dtype, rows, cols, want_global, want, want_scale);
+    ok(wrong == 0 && wrong_scale == 0 && wrong_sums == 0 && amax == want_amax &&
+           global == want_global,
+       "%s%s, %zu x %zu, %s, %s: %zu codes, %zu scale bytes and %zu sums differ", f->name,
+       rule == TMB_SCALE_MSE ? " searched" : "", rows, cols, kind_name[kind],
+       tmb_dtype_name(dtype), wrong, wrong_scale, wrong_sums);
     free(x);
     free(half);
     free(want);
@@ -159,15 +214,19 @@ static void test_device(tmb_cuda *gpu)
     must(tmb_cuda_alloc(gpu, &b.codes, b.room, &err), &err);
     must(tmb_cuda_alloc(gpu, &b.scales, b.room * 4, &err), &err);
     must(tmb_cuda_alloc(gpu, &b.number, 4, &err), &err);
+    must(tmb_cuda_alloc(gpu, &b.sums, 1 << 16, &err), &err);
     test_amax(&b);
     const tmb_format *f;
     for (int i = 0; (f = tmb_format_at(i)); i++) {
-        if (tmb_encoding_find(f->name) == TMB_ENCODINGS) continue;
+        if (tmb_encoder_find(f->name) == TMB_ENCODERS) continue;
         for (int kind = 0; kind < KINDS; kind++) {
             for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-                compare(&b, f, shapes[s][0], shapes[s][1], kind, s % 2 ? TMB_F32 : TMB_BF16);
+                for (int rule = TMB_SCALE_MAX; rule <= (f->can_mse ? TMB_SCALE_MSE : TMB_SCALE_MAX);
+                     rule++)
+                    compare(&b, f, (tmb_scale_rule)rule, shapes[s][0], shapes[s][1], kind,
+                            s % 2 ? TMB_F32 : TMB_BF16);
             for (size_t s = 0; f->col_multiple == 1 && s < sizeof ragged / sizeof *ragged; s++)
-                compare(&b, f, ragged[s][0], ragged[s][1], kind, s % 2 ? TMB_F32 : TMB_BF16);
+                compare(&b, f, TMB_SCALE_MAX, ragged[s][0], ragged[s][1], kind, s % 2 ? TMB_F32 : TMB_BF16);
         }
     }
 }
@@ -176,8 +235,8 @@ int main(void)
 {
     tmb_err err = {0};
     tmb_cuda *gpu = NULL;
-    ok(tmb_encoding_find("nvfp4-w4a16") == TMB_ENC_NVFP4 &&
-           tmb_encoding_find("bf16") == TMB_ENCODINGS,
+    ok(tmb_encoder_find("nvfp4-w4a16") == TMB_ENC_NVFP4 &&
+           tmb_encoder_find("bf16") == TMB_ENCODERS,
        "encodings go by the formats' names");
     if (tmb_cuda_open(&gpu, 0, &err))
         ok(1, "bytes on the device # SKIP %s", err.message);

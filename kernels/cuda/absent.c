@@ -2,6 +2,7 @@
 #include "config.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/grouped.h"
+#include "kernels/cuda/lane.h"
 #include "kernels/cuda/quantize.h"
 #include "kernels/cuda/read.h"
 #include "kernels/cuda/route.h"
@@ -31,6 +32,12 @@ const tmb_cuda_info *tmb_cuda_about(const tmb_cuda *device)
 {
     (void)device;
     return NULL;
+}
+
+int tmb_cuda_index(const tmb_cuda *device)
+{
+    (void)device;
+    return 0;
 }
 
 void *tmb_cuda_stream(const tmb_cuda *device)
@@ -121,20 +128,110 @@ tmb_status tmb_cuda_amax(float *out, const void *x, tmb_dtype dtype, uint64_t n,
     return absent(err);
 }
 
-tmb_status tmb_cuda_global_scale(tmb_encoding encoding, float *global, const float *amax,
+tmb_status tmb_cuda_global_scale(tmb_encoder encoder, float *global, const float *amax,
                                  void *stream, tmb_err *err)
 {
-    (void)encoding, (void)global, (void)amax, (void)stream;
+    (void)encoder, (void)global, (void)amax, (void)stream;
     return absent(err);
 }
 
-tmb_status tmb_cuda_encode(tmb_encoding encoding, void *codes, void *scales, const void *x,
+tmb_status tmb_cuda_encode(tmb_encoder encoder, void *codes, void *scales, const void *x,
                            tmb_dtype dtype, uint64_t rows, uint64_t cols, const float *global,
                            void *stream, tmb_err *err)
 {
-    (void)encoding, (void)codes, (void)scales, (void)x, (void)dtype, (void)rows, (void)cols;
+    (void)encoder, (void)codes, (void)scales, (void)x, (void)dtype, (void)rows, (void)cols;
     (void)global, (void)stream;
     return absent(err);
+}
+
+uint64_t tmb_cuda_pieces(uint64_t rows, uint64_t piece)
+{
+    (void)rows, (void)piece;
+    return 0;
+}
+
+tmb_status tmb_cuda_compare(tmb_encoder encoder, tmb_sums *out, const void *codes,
+                            const void *scales, const void *x, tmb_dtype dtype, uint64_t rows,
+                            uint64_t cols, uint64_t piece, const float *global, void *stream,
+                            tmb_err *err)
+{
+    (void)encoder, (void)out, (void)codes, (void)scales, (void)x, (void)dtype, (void)rows;
+    (void)cols, (void)piece, (void)global, (void)stream;
+    return absent(err);
+}
+
+tmb_status tmb_lane_open(tmb_lane **out, tmb_cuda *device, uint64_t device_bytes,
+                         uint64_t host_bytes, tmb_err *err)
+{
+    (void)device, (void)device_bytes, (void)host_bytes;
+    *out = NULL;
+    return absent(err);
+}
+
+void tmb_lane_close(tmb_lane *lane)
+{
+    (void)lane;
+}
+
+void *tmb_lane_memory(const tmb_lane *lane)
+{
+    (void)lane;
+    return NULL;
+}
+
+void *tmb_lane_host(const tmb_lane *lane)
+{
+    (void)lane;
+    return NULL;
+}
+
+void *tmb_lane_stream(const tmb_lane *lane)
+{
+    (void)lane;
+    return NULL;
+}
+
+tmb_status tmb_lane_enter(const tmb_lane *lane, tmb_err *err)
+{
+    (void)lane;
+    return absent(err);
+}
+
+tmb_status tmb_lane_upload(tmb_lane *lane, void *to, const void *from, uint64_t rows, uint64_t line,
+                           uint64_t stride, tmb_err *err)
+{
+    (void)lane, (void)to, (void)from, (void)rows, (void)line, (void)stride;
+    return absent(err);
+}
+
+tmb_status tmb_lane_download(tmb_lane *lane, void *to, const void *from, uint64_t bytes,
+                             tmb_err *err)
+{
+    (void)lane, (void)to, (void)from, (void)bytes;
+    return absent(err);
+}
+
+tmb_status tmb_lane_zero(tmb_lane *lane, void *to, uint64_t bytes, tmb_err *err)
+{
+    (void)lane, (void)to, (void)bytes;
+    return absent(err);
+}
+
+tmb_status tmb_lane_wait(tmb_lane *lane, tmb_err *err)
+{
+    (void)lane;
+    return absent(err);
+}
+
+bool tmb_cuda_pin(void *memory, uint64_t bytes)
+{
+    (void)memory, (void)bytes;
+    return false;
+}
+
+void tmb_cuda_unpin(void *memory)
+{
+    (void)memory;
 }
 
 tmb_status tmb_cuda_route(const tmb_router *r, const float *logits, int tokens, int32_t *chosen,

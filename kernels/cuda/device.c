@@ -1,7 +1,8 @@
 #include "config.h"
 #include "kernels/cuda/device.h"
 
-#include <cuda_runtime_api.h>
+#include "kernels/cuda/cuda_try.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,18 +16,6 @@ struct tmb_cuda {
     void **blocks; /* live allocations */
     size_t n_blocks, room;
 };
-
-static tmb_status fail(tmb_err *err, cudaError_t error, const char *what)
-{
-    tmb_status status = error == cudaErrorMemoryAllocation ? TMB_ESYSTEM : TMB_EUNAVAILABLE;
-    return tmb_fail(err, status, "CUDA: %s: %s", what, cudaGetErrorString(error));
-}
-
-#define CUDA_TRY(err, call, what)                                                                  \
-    do {                                                                                           \
-        cudaError_t cuda_error_ = (call);                                                          \
-        if (cuda_error_ != cudaSuccess) return fail(err, cuda_error_, what);                       \
-    } while (0)
 
 static tmb_status describe(tmb_cuda *d, tmb_err *err)
 {
@@ -89,6 +78,11 @@ void tmb_cuda_close(tmb_cuda *d)
 const tmb_cuda_info *tmb_cuda_about(const tmb_cuda *d)
 {
     return &d->info;
+}
+
+int tmb_cuda_index(const tmb_cuda *d)
+{
+    return d->index;
 }
 
 void *tmb_cuda_stream(const tmb_cuda *d)

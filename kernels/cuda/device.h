@@ -27,6 +27,7 @@ typedef struct tmb_cuda_info {
 tmb_status tmb_cuda_open(tmb_cuda **out, int index, tmb_err *err) TMB_CHECKED;
 void tmb_cuda_close(tmb_cuda *device); /* frees what was allocated on it */
 const tmb_cuda_info *tmb_cuda_about(const tmb_cuda *device);
+int tmb_cuda_index(const tmb_cuda *device);
 void *tmb_cuda_stream(const tmb_cuda *device); /* a cudaStream_t */
 
 /* Device memory, 256-byte aligned; freed by tmb_cuda_free() or with the device. */

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "kernels/cuda/encode.cuh"
 #include "kernels/cuda/quantize.h"
+#include "kernels/cuda/search.cuh"
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -101,6 +102,15 @@ __device__ __forceinline__ uint32_t scale_e8m0(float amax, uint32_t carry, int d
 /* A format says how many threads share a scale, and what they do with 16 values whose common
  * largest magnitude is top.  at: which 16 of the tensor; writes: whether this thread stores the
  * scale. */
+/* The codes of a block under scale s. */
+__device__ __forceinline__ void nvfp4_block(uint8_t *codes, uint8_t *scales, uint64_t at,
+                                            const float *v, float top, uint32_t s, float ws2)
+{
+    const divider by(fmaxf(__fmul_rn(e4m3_value(s), ws2), FLT_TRUE_MIN), top);
+    scales[at] = (uint8_t)s;
+    ((uint2 *)codes)[at] = e2m1_16(v, by, top);
+}
+
 struct nvfp4 {
     static constexpr int share = 1;
     static constexpr bool sign = false;
@@ -112,9 +122,19 @@ struct nvfp4 {
         const float ratio = divider(__fmul_rn(6.0f, ws2), top).quotient(top);
         uint32_t s = e4m3_of(ratio);
         if (s == 0) s = ratio == 0.0f ? 0x38 : 0x01;
-        const divider by(fmaxf(__fmul_rn(e4m3_value(s), ws2), FLT_TRUE_MIN), top);
-        scales[at] = (uint8_t)s;
-        ((uint2 *)codes)[at] = e2m1_16(v, by, top);
+        nvfp4_block(codes, scales, at, v, top, s, ws2);
+    }
+};
+
+struct nvfp4_mse {
+    static constexpr int share = 1;
+    static constexpr bool sign = false;
+    uint8_t *codes, *scales;
+    const float *global;
+    __device__ __forceinline__ void operator()(const float *v, float top, uint64_t at, bool) const
+    {
+        const float ws2 = *global;
+        nvfp4_block(codes, scales, at, v, top, top == 0.0f ? 0x38 : search_scale(v, ws2), ws2);
     }
 };
 
@@ -324,7 +344,7 @@ int processors()
 }
 
 struct job {
-    tmb_encoding encoding;
+    tmb_encoder encoder;
     uint8_t *codes;
     void *scales;
     uint64_t rows, cols;
@@ -345,9 +365,11 @@ template <class IN> void launch(const job &j, const IN *x)
     uint8_t *bytes = (uint8_t *)j.scales;
     float *floats = (float *)j.scales;
     const unsigned grid = (unsigned)(processors() * 8);
-    switch (j.encoding) {
+    switch (j.encoder) {
     case TMB_ENC_NVFP4:
         return launch_groups(j, x, nvfp4{j.codes, bytes, j.global});
+    case TMB_ENC_NVFP4_MSE:
+        return launch_groups(j, x, nvfp4_mse{j.codes, bytes, j.global});
     case TMB_ENC_MXFP4:
         return launch_groups(j, x, mxfp4{j.codes, bytes});
     case TMB_ENC_MXFP8:
@@ -409,25 +431,25 @@ extern "C" tmb_status tmb_cuda_amax(float *out, const void *x, tmb_dtype dtype, 
     return launched(err, "largest magnitude");
 }
 
-extern "C" tmb_status tmb_cuda_global_scale(tmb_encoding encoding, float *global, const float *amax,
+extern "C" tmb_status tmb_cuda_global_scale(tmb_encoder encoder, float *global, const float *amax,
                                             void *stream, tmb_err *err)
 {
-    global_scale<<<1, 1, 0, (cudaStream_t)stream>>>(global, amax,
-                                                    encoding == TMB_ENC_NVFP4 ? 2688.0f : 448.0f);
+    const bool two_levels = encoder == TMB_ENC_NVFP4 || encoder == TMB_ENC_NVFP4_MSE;
+    global_scale<<<1, 1, 0, (cudaStream_t)stream>>>(global, amax, two_levels ? 2688.0f : 448.0f);
     return launched(err, "global scale");
 }
 
-extern "C" tmb_status tmb_cuda_encode(tmb_encoding encoding, void *codes, void *scales,
+extern "C" tmb_status tmb_cuda_encode(tmb_encoder encoder, void *codes, void *scales,
                                       const void *x, tmb_dtype dtype, uint64_t rows, uint64_t cols,
                                       const float *global, void *stream, tmb_err *err)
 {
-    static const unsigned multiple[TMB_ENCODINGS] = {16, 32, 32, 128, 32, 1, 1, 1};
-    if ((unsigned)encoding >= TMB_ENCODINGS || cols % multiple[encoding] ||
+    static const unsigned multiple[TMB_ENCODERS] = {16, 16, 32, 32, 128, 32, 1, 1, 1};
+    if ((unsigned)encoder >= TMB_ENCODERS || cols % multiple[encoder] ||
         (dtype != TMB_BF16 && dtype != TMB_F32))
-        return tmb_fail(err, TMB_EINTERNAL, "GPU quantize: encoding %d, %s, %llu columns",
-                        (int)encoding, tmb_dtype_name(dtype), (unsigned long long)cols);
+        return tmb_fail(err, TMB_EINTERNAL, "GPU quantize: encoder %d, %s, %llu columns",
+                        (int)encoder, tmb_dtype_name(dtype), (unsigned long long)cols);
     if (!rows || !cols) return TMB_OK;
-    const job j = {encoding, (uint8_t *)codes, scales, rows, cols, global, (cudaStream_t)stream};
+    const job j = {encoder, (uint8_t *)codes, scales, rows, cols, global, (cudaStream_t)stream};
     if (dtype == TMB_BF16)
         launch(j, (const uint16_t *)x);
     else

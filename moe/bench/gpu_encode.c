@@ -26,6 +26,28 @@ static tmb_status median(tmb_cuda *gpu, double *us, tmb_err *err)
     return TMB_OK;
 }
 
+/* What one weight's job takes besides: NVFP4 by searched scales, and the error sums. */
+static tmb_status measure_more(tmb_cuda *gpu, void *x, void *codes, void *scales, float *global,
+                               tmb_gpu_encode_row *rows, int *n, tmb_err *err)
+{
+    const uint64_t count = (uint64_t)ROWS * COLS, piece = 4;
+    void *sums, *stream = tmb_cuda_stream(gpu);
+    TRY(tmb_cuda_alloc(gpu, &sums, tmb_cuda_pieces(ROWS, piece) * sizeof(tmb_sums), err));
+    for (int i = 0; i < 2; i++) {
+        TRY(tmb_cuda_graph_begin(gpu, err));
+        if (i == 0)
+            TRY(tmb_cuda_encode(TMB_ENC_NVFP4_MSE, codes, scales, x, TMB_BF16, ROWS, COLS, global,
+                                stream, err));
+        else
+            TRY(tmb_cuda_compare(TMB_ENC_NVFP4_MSE, sums, codes, scales, x, TMB_BF16, ROWS, COLS,
+                                 piece, global, stream, err));
+        rows[*n] = (tmb_gpu_encode_row){.format = i ? "nvfp4 sums" : "nvfp4 mse",
+                                        .bytes = (2.0 + 0.5 + 1.0 / 16) * (double)count};
+        TRY(median(gpu, &rows[(*n)++].us, err));
+    }
+    return TMB_OK;
+}
+
 static tmb_status measure(tmb_cuda *gpu, tmb_gpu_encode_row *rows, int *n, tmb_err *err)
 {
     const uint64_t count = (uint64_t)ROWS * COLS, some = count / 16;
@@ -50,19 +72,19 @@ static tmb_status measure(tmb_cuda *gpu, tmb_gpu_encode_row *rows, int *n, tmb_e
     TRY(median(gpu, &rows[(*n)++].us, err));
     TRY(tmb_cuda_global_scale(TMB_ENC_NVFP4, global, global, stream, err));
     const tmb_format *f;
-    for (int i = 0; (f = tmb_format_at(i)) && *n < TMB_GPU_ENCODES; i++) {
-        tmb_encoding encoding = tmb_encoding_find(f->name);
+    for (int i = 0; (f = tmb_format_at(i)) && *n < TMB_GPU_ENCODES - 2; i++) {
+        tmb_encoder encoder = tmb_encoder_find(f->name);
         tmb_geometry part, scale = {0};
-        if (encoding == TMB_ENCODINGS || strcmp(f->name, "nvfp4-w4a16") == 0) continue;
+        if (encoder == TMB_ENCODERS || strcmp(f->name, "nvfp4-w4a16") == 0) continue;
         f->part(f, TMB_PART_CODES, ROWS, COLS, &part);
         f->part(f, TMB_PART_SCALE, ROWS, COLS, &scale);
         TRY(tmb_cuda_graph_begin(gpu, err));
-        TRY(tmb_cuda_encode(encoding, codes, scales, x, TMB_BF16, ROWS, COLS, global, stream, err));
+        TRY(tmb_cuda_encode(encoder, codes, scales, x, TMB_BF16, ROWS, COLS, global, stream, err));
         rows[*n] = (tmb_gpu_encode_row){
             .format = f->name, .bytes = 2.0 * (double)count + (double)(part.bytes + scale.bytes)};
         TRY(median(gpu, &rows[(*n)++].us, err));
     }
-    return TMB_OK;
+    return measure_more(gpu, x, codes, scales, global, rows, n, err);
 }
 
 tmb_status tmb_bench_gpu_encode(int device, tmb_gpu_rates *rates, tmb_gpu_encode_row *rows, int *n,

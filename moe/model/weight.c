@@ -287,6 +287,24 @@ static tmb_status read_tile(tmb_reader *r, const tmb_unit *unit, uint64_t row, s
     return TMB_OK;
 }
 
+bool tmb_reader_plain(const tmb_reader *r, const tmb_unit *unit, uint64_t row, uint64_t rows,
+                      const void **data, tmb_dtype *dtype, uint64_t *stride)
+{
+    if (!unit->linear || unit->broken || !rows || row > unit->out || rows > unit->out - row)
+        return false;
+    const tmb_stored_view v = tmb_stored_view_of(r->model, unit);
+    const tmb_matrix *m = &v.codes;
+    *dtype = (tmb_dtype)m->tensor->dtype;
+    if (v.element != TMB_ELEMENT_PLAIN || m->turned || (*dtype != TMB_BF16 && *dtype != TMB_F32))
+        return false;
+    uint64_t line = m->cols * m->size, step = unit->stored.step;
+    *stride = step * line;
+    *data = tmb_staged_find(r->staged, r->model->ckpt, m->tensor,
+                            m->begin + (unit->stored.first + row * step) * line,
+                            ((rows - 1) * step + 1) * line);
+    return *data != NULL;
+}
+
 /* *amax of a tile that was read, which must be finite. */
 static tmb_status look_at(const tmb_reader *r, const tmb_unit *unit, uint64_t row, size_t rows,
                           const float *y, float *amax, tmb_err *err)

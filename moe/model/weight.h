@@ -50,5 +50,9 @@ tmb_status tmb_reader_rows_amax(tmb_reader *reader, const tmb_unit *unit, uint64
 /* tmb_reader_rows() for rows that were read before: not looked at for NaN again. */
 tmb_status tmb_reader_rows_again(tmb_reader *reader, const tmb_unit *unit, uint64_t row,
                                  size_t rows, float *y, tmb_err *err) TMB_CHECKED;
+/* Where rows `row` .. lie in memory as plain BF16 or float32: *stride bytes apart, unit->in elements
+ * each.  false: they are coded, turned, of another type, or not staged. */
+bool tmb_reader_plain(const tmb_reader *reader, const tmb_unit *unit, uint64_t row, uint64_t rows,
+                      const void **data, tmb_dtype *dtype, uint64_t *stride);
 
 #endif

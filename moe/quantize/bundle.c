@@ -1,9 +1,7 @@
 /* bundle.c - quantizes the units of a bundle.  See bundle.h. */
 #include "config.h"
-#include "moe/quantize/bundle.h"
+#include "moe/quantize/bundle_internal.h"
 
-#include "moe/quantize/slab.h"
-#include "moe/quantize/slot.h"
 #include "moe/quantize/stage.h"
 
 #include <stdlib.h>
@@ -18,17 +16,6 @@ typedef struct tmb_need {
     uint64_t reader, floats, codes, scales, work, slab[2], units;
 } tmb_need;
 
-struct tmb_worker {
-    const tmb_plan *plan;
-    const tmb_ops *ops;
-    tmb_pulse pulse;
-    tmb_reader *reader;
-    float *x, *y, *work;     /* some rows of a tile, and decoded again; scratch of the format */
-    uint8_t *codes, *scales; /* of TMB_TILE_ROWS */
-    tmb_slab slab[2];        /* of codes, of scales */
-    float *amax;             /* [units of the largest bundle] */
-};
-
 static void raise(uint64_t *a, uint64_t b)
 {
     if (b > *a) *a = b;
@@ -39,9 +26,9 @@ static const tmb_format *format_of(const tmb_plan *plan, uint32_t unit)
     return plan->job.assignment->choices[unit].spec->format;
 }
 
-/* Rows that are worked on at once: what fits the cache, or a whole tile where the format has scales
- * for several rows, or the rows lie across the stored matrix. */
-static size_t rows_at_once(const tmb_unit *unit, const tmb_format *format)
+/* What fits the cache, or a whole tile where the format has scales for several rows, or the rows lie
+ * across the stored matrix. */
+size_t tmb_rows_at_once(const tmb_unit *unit, const tmb_format *format)
 {
     tmb_part_dims dims;
     bool tall =
@@ -76,7 +63,7 @@ static tmb_need need_of(const tmb_plan *plan, uint64_t stage_bytes)
             uint32_t u = bundle->units[i];
             const tmb_unit *unit = &model->units[u];
             const tmb_format *format = format_of(plan, u);
-            uint64_t rows = rows_at_once(unit, format);
+            uint64_t rows = tmb_rows_at_once(unit, format);
             raise(&need.reader, staged ? tmb_reader_staged_bytes(model, unit, rows)
                                        : tmb_reader_bytes(model, unit));
             raise(&need.floats, rows * unit->in);
@@ -92,8 +79,9 @@ static tmb_need need_of(const tmb_plan *plan, uint64_t stage_bytes)
 uint64_t tmb_worker_bytes(const tmb_plan *plan, uint64_t stage_bytes)
 {
     tmb_need need = need_of(plan, stage_bytes);
+    uint64_t gpu = plan->options.gpu ? tmb_gpu_need(plan).host_bytes : 0;
     return need.reader + 2 * need.floats * 4 + need.work * 4 + need.codes + need.scales +
-           need.slab[0] + need.slab[1] + need.units * 4;
+           need.slab[0] + need.slab[1] + need.units * 4 + gpu;
 }
 
 /* calloc would touch nothing either; malloc says that nobody reads before writing. */
@@ -139,6 +127,7 @@ tmb_status tmb_worker_open(tmb_worker **out, const tmb_plan *plan, const tmb_ops
 void tmb_worker_close(tmb_worker *k)
 {
     if (!k) return;
+    tmb_gpu_side_close(k->gpu);
     if (k->reader) tmb_reader_close(k->reader);
     free(k->x);
     free(k->y);
@@ -153,17 +142,6 @@ void tmb_worker_close(tmb_worker *k)
 
 /* ---- one unit ---------------------------------------------------------------------------------
  */
-
-/* A unit at work: where its parts go in this shard. */
-typedef struct tmb_task {
-    const tmb_unit *unit;
-    const tmb_spec *spec;
-    tmb_encoding encoding;
-    const tmb_slot *slot[TMB_PARTS]; /* NULL: not in this shard */
-    tmb_part_dims dims[TMB_PARTS];
-    uint64_t code_line, scale_line; /* bytes of a row in the worker's tile */
-    size_t rows;                    /* at once */
-} tmb_task;
 
 static uint64_t line_of(const tmb_unit *unit, const tmb_format *format, tmb_part part)
 {
@@ -182,7 +160,7 @@ static bool task_of(const tmb_plan *plan, uint32_t u, float amax, const tmb_shar
                        .encoding = tmb_encoding_of(plan, u, amax),
                        .code_line = line_of(unit, spec->format, TMB_PART_CODES),
                        .scale_line = line_of(unit, spec->format, TMB_PART_SCALE),
-                       .rows = rows_at_once(unit, spec->format)};
+                       .rows = tmb_rows_at_once(unit, spec->format)};
     for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++) {
         const tmb_slot *slot = &plan->slots[s];
         if (slot->repeated || &plan->files[plan->outs[slot->out].file] != w->file) continue;
@@ -229,9 +207,8 @@ static tmb_status write_scalar(const tmb_worker *k, const tmb_task *task, tmb_pa
     return tmb_shard_write(w, &value, sizeof value, at, err);
 }
 
-/* data: rows `row` .. of a part, as the format lays them. */
-static tmb_status write_rows(tmb_worker *k, const tmb_task *task, tmb_part part, uint64_t row,
-                             size_t rows, const uint8_t *data, tmb_shard_writer *w, tmb_err *err)
+tmb_status tmb_task_write(tmb_worker *k, const tmb_task *task, tmb_part part, uint64_t row,
+                          uint64_t rows, const uint8_t *data, tmb_shard_writer *w, tmb_err *err)
 {
     const tmb_slot *slot = task->slot[part];
     if (!slot) return TMB_OK;
@@ -268,13 +245,19 @@ static tmb_status encode_rows(tmb_worker *k, const tmb_task *task, uint64_t row,
     return TMB_OK;
 }
 
+tmb_status tmb_task_beat(const tmb_worker *k, const tmb_task *task, uint64_t row, uint64_t rows,
+                         tmb_err *err)
+{
+    double bytes = (double)tmb_unit_source_bytes(k->plan, task->unit), out = (double)task->unit->out;
+    uint64_t before = (uint64_t)(bytes * ((double)row / out));
+    uint64_t upto = (uint64_t)(bytes * ((double)(row + rows) / out));
+    return k->pulse.beat(k->pulse.ctx, upto - before, task->unit->name, err);
+}
+
 /* Rows begin .. end-1; the error of each tile to tiles[0], tiles[1] … */
 static tmb_status encode_tiles(tmb_worker *k, const tmb_task *task, uint64_t begin, uint64_t end,
                                tmb_shard_writer *w, tmb_sums *tiles, tmb_err *err)
 {
-    const tmb_unit *unit = task->unit;
-    uint64_t bytes = tmb_unit_source_bytes(k->plan, unit);
-    uint64_t done = (uint64_t)((double)bytes * ((double)begin / (double)unit->out));
     for (uint64_t row = begin; row < end; row += TMB_TILE_ROWS) {
         size_t rows = end - row < TMB_TILE_ROWS ? (size_t)(end - row) : TMB_TILE_ROWS;
         *tiles = (tmb_sums){0};
@@ -282,12 +265,9 @@ static tmb_status encode_tiles(tmb_worker *k, const tmb_task *task, uint64_t beg
             TRY(encode_rows(k, task, row, at, rows - at < task->rows ? rows - at : task->rows,
                             tiles, err));
         tiles++;
-        TRY(write_rows(k, task, TMB_PART_CODES, row, rows, k->codes, w, err));
-        TRY(write_rows(k, task, TMB_PART_SCALE, row, rows, k->scales, w, err));
-        if (!task->slot[TMB_PART_CODES]) continue;
-        uint64_t upto = (uint64_t)((double)bytes * ((double)(row + rows) / (double)unit->out));
-        TRY(k->pulse.beat(k->pulse.ctx, upto - done, unit->name, err));
-        done = upto;
+        TRY(tmb_task_write(k, task, TMB_PART_CODES, row, rows, k->codes, w, err));
+        TRY(tmb_task_write(k, task, TMB_PART_SCALE, row, rows, k->scales, w, err));
+        if (task->slot[TMB_PART_CODES]) TRY(tmb_task_beat(k, task, row, rows, err));
     }
     return TMB_OK;
 }
@@ -323,15 +303,21 @@ tmb_status tmb_worker_encode(tmb_worker *k, const tmb_staged *staged, uint32_t u
     tmb_task task;
     tmb_reader_use(k->reader, staged);
     if (!task_of(k->plan, unit, amax, w, &task)) return TMB_OK;
-    return encode_tiles(k, &task, begin, end, w, tiles, err);
+    bool done = false;
+    if (tmb_worker_on_gpu(k, unit))
+        TRY(tmb_gpu_encode(k, &task, begin, end, w, tiles, false, &done, err));
+    return done ? TMB_OK : encode_tiles(k, &task, begin, end, w, tiles, err);
 }
 
 tmb_status tmb_worker_scan(tmb_worker *k, const tmb_staged *staged, uint32_t u, uint64_t begin,
                            uint64_t end, float *amax, tmb_err *err)
 {
     const tmb_unit *unit = &k->plan->job.model->units[u];
-    size_t at_once = rows_at_once(unit, format_of(k->plan, u));
+    size_t at_once = tmb_rows_at_once(unit, format_of(k->plan, u));
     tmb_reader_use(k->reader, staged);
+    bool done = false;
+    if (tmb_worker_on_gpu(k, u)) TRY(tmb_gpu_scan(k, u, begin, end, amax, &done, err));
+    if (done) return TMB_OK;
     *amax = 0;
     for (uint64_t row = begin; row < end;) {
         size_t rows = end - row < at_once ? (size_t)(end - row) : at_once;
@@ -369,7 +355,10 @@ static tmb_status encode_unit(tmb_worker *k, const tmb_task *task, tmb_shard_wri
                               err));
     *sums = (tmb_sums){0};
     TRY(write_numbers(k, task, w, err));
-    for (uint64_t row = 0; has_body(task) && row < unit->out; row += TMB_TILE_ROWS) {
+    bool done = !has_body(task);
+    if (!done && tmb_worker_on_gpu(k, (uint32_t)(unit - k->plan->job.model->units)))
+        TRY(tmb_gpu_encode(k, task, 0, unit->out, w, sums, true, &done, err));
+    for (uint64_t row = 0; !done && row < unit->out; row += TMB_TILE_ROWS) {
         uint64_t end = unit->out - row < TMB_TILE_ROWS ? unit->out : row + TMB_TILE_ROWS;
         tmb_sums tile;
         TRY(encode_tiles(k, task, row, end, w, &tile, err));
@@ -382,6 +371,7 @@ tmb_status tmb_worker_bundle(tmb_worker *k, const tmb_staged *staged, const tmb_
                              tmb_shard_writer *w, tmb_sums *sums, tmb_err *err)
 {
     const tmb_plan *plan = k->plan;
+    tmb_gpu_keep(k, bundle);
     for (uint32_t i = 0; i < bundle->n_units; i++) {
         k->amax[i] = 0;
         if (tmb_unit_scanned(plan, bundle->units[i]))
@@ -397,6 +387,7 @@ tmb_status tmb_worker_bundle(tmb_worker *k, const tmb_staged *staged, const tmb_
         if (!task_of(plan, u, k->amax[i], w, &task)) continue;
         TRY(encode_unit(k, &task, w, task.slot[TMB_PART_CODES] ? &sums[u] : &unused, err));
     }
+    tmb_gpu_keep(k, NULL);
     for (int i = 0; i < 2; i++)
         TRY(tmb_slab_flush(&k->slab[i], plan, w, err));
     return TMB_OK;

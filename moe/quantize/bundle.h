@@ -5,6 +5,7 @@
 #ifndef TMB_QUANTIZE_BUNDLE_H
 #define TMB_QUANTIZE_BUNDLE_H
 
+#include "kernels/cuda/device.h"
 #include "moe/model/weight.h"
 #include "moe/quantize/encode.h"
 #include "moe/quantize/shard_writer.h"
@@ -23,6 +24,16 @@ tmb_status tmb_worker_open(tmb_worker **out, const tmb_plan *plan, const tmb_ops
 void tmb_worker_close(tmb_worker *worker);
 /* stage_bytes: of the ring that bundles are read into (moe/quantize/stage.h). */
 uint64_t tmb_worker_bytes(const tmb_plan *plan, uint64_t stage_bytes);
+
+/* What a worker takes of a GPU, and of pinned host memory for it (counted in tmb_worker_bytes()). */
+typedef struct tmb_gpu_room {
+    uint64_t device_bytes, host_bytes;
+} tmb_gpu_room;
+tmb_gpu_room tmb_gpu_need(const tmb_plan *plan);
+/* From now on the worker encodes on the device what it can; the bytes are the same. */
+tmb_status tmb_worker_use_gpu(tmb_worker *worker, tmb_cuda *device, tmb_err *err) TMB_CHECKED;
+/* Whether this worker takes the unit there: a format with a GPU encoder whose tile fits. */
+bool tmb_worker_on_gpu(const tmb_worker *worker, uint32_t unit);
 
 /* In all that follows `staged` is what was read ahead; bytes that are not there are read. */
 

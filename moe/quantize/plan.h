@@ -11,10 +11,11 @@
  *   metadata (checkpoint headers, inventory, assignment, plan, 40 bytes of error sums a unit)
  *   + the larger of  what is read ahead (three times the largest bundle, 64 to 512 MiB)
  *                      + the output's blocks (8 and 4 a thread, 64 at most, of 4 MiB or less)
- *                      + threads * (reader + a tile of the widest Linear + slab)
+ *                      + threads * (reader + a tile of the widest Linear + slab
+ *                                   + with a GPU the codes of what it takes at once)
  *                      + the largest shard header, twice
  *              and   the index or tombac.json, whichever is longer, twice, or the table of names
- *   + 24 MiB for the program itself
+ *   + 24 MiB for the program itself, and with a GPU 1 GiB for its driver and runtime
  * printed as plan.peak_bytes.  With a max_ram less is read ahead and fewer blocks wait, down to
  * 17 MiB and 4 blocks, then the number of threads is lowered; when one thread does not fit,
  * TMB_EUSAGE tells the smallest limit that would do. */
@@ -100,6 +101,7 @@ typedef struct tmb_plan_options {
     uint64_t max_ram;    /* 0: no limit */
     int threads;         /* 0: one a processor */
     bool copy_code;      /* also carry *.py over */
+    bool gpu;            /* encode on a GPU: pinned memory and device memory are counted */
     const char *stats;   /* statistics of calibrate for the scales of activations; NULL: cast */
 } tmb_plan_options;
 
@@ -129,6 +131,7 @@ typedef struct tmb_plan {
     uint64_t bytes_in, bytes_out; /* of all tensors */
     uint64_t disk_bytes;          /* every byte of every file that will be written */
     uint64_t metadata_bytes, thread_bytes, peak_bytes;
+    uint64_t device_bytes; /* of the GPU's memory, for all threads; 0 without one */
     uint64_t stage_bytes; /* the ring that the input is read ahead into */
     uint32_t block_bytes; /* of the output on its way to the disk */
     uint32_t n_blocks;

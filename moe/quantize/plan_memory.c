@@ -7,6 +7,7 @@
 #include "moe/quantize/work.h"
 
 #define PROGRAM_BYTES (UINT64_C(24) << 20)
+#define DRIVER_BYTES  (UINT64_C(1) << 30) /* of a GPU, in host memory */
 #define BLOCK_LEAST   (UINT64_C(64) << 10)
 #define BLOCK_MOST    (UINT64_C(4) << 20)
 enum { BLOCKS_LEAST = 4, BLOCKS_MOST = 64 };
@@ -72,6 +73,8 @@ static uint64_t peak(tmb_plan *plan, uint64_t fixed, uint64_t header, uint64_t t
                     (uint64_t)plan->n_blocks * plan->block_bytes + 2 * header +
                     (uint64_t)threads * plan->thread_bytes;
     plan->peak_bytes = fixed + larger(work, text);
+    plan->device_bytes =
+        plan->options.gpu ? (uint64_t)threads * tmb_gpu_need(plan).device_bytes : 0;
     return plan->peak_bytes;
 }
 
@@ -89,7 +92,7 @@ tmb_status tmb_plan_memory(tmb_planner *p, tmb_err *err)
     text = larger(2 * text, p->names.room * sizeof *p->names.slots);
     plan->metadata_bytes = metadata(p);
     plan->block_bytes = block_bytes(plan);
-    uint64_t fixed = PROGRAM_BYTES + plan->metadata_bytes;
+    uint64_t fixed = PROGRAM_BYTES + plan->metadata_bytes + (plan->options.gpu ? DRIVER_BYTES : 0);
     for (int threads = plan->options.threads; threads > 0; threads--) {
         for (int level = 0; level == 0 || !least; level++)
             if (peak(plan, fixed, header, text, threads, level, &least) <= limit) return TMB_OK;

@@ -84,6 +84,8 @@ static void fill_result(tmb_quantize_result *result, const tmb_run *run, double 
         result->bytes_kept += run->kept_bytes[f];
     result->resumed = result->resumed || result->bytes_kept;
     result->shards_reused = run->reused;
+    result->units_cpu = run->units[0];
+    result->units_gpu = run->units[1];
 }
 
 /* A stop is no failure of ours: say how far it came, and how to go on. */
@@ -103,6 +105,7 @@ static tmb_status tell_stop(const tmb_run *run, tmb_err *err)
 
 static tmb_status run_all(tmb_run *run, tmb_quantize_result *result, tmb_err *err)
 {
+    if (run->plan->options.gpu) TRY(tmb_cuda_open(&run->gpu, run->options->device, err));
     TRY(tmb_output_open(&run->output, run->plan, run->options->out, run->options->restart, err));
     TRY(tmb_run_reuse(run, err));
     TRY(check_disk(run, err));
@@ -138,6 +141,7 @@ tmb_status tmb_quantize(const tmb_plan *plan, const tmb_quantize_options *option
     if (!status) fill_result(result, &run, tmb_seconds() - begin);
     if (status && run.stopped) status = tell_stop(&run, err);
 
+    tmb_cuda_close(run.gpu);
     tmb_output_close(&run.output);
     tmb_work_free(&run.work);
     free(run.sums);

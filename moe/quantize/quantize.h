@@ -20,6 +20,7 @@ typedef struct tmb_quantize_options {
                             same input gives the same bytes anywhere */
     bool cached; /* read and write through the page cache, dropping behind; else past it, where the
                     file system can */
+    int device;     /* which GPU, where the plan was made for one (tmb_plan_options.gpu) */
     tmb_watch watch;
 } tmb_quantize_options;
 
@@ -39,6 +40,7 @@ typedef struct tmb_quantize_result {
     bool resumed;
     uint32_t shards_reused;
     uint64_t bytes_kept; /* of shards that an earlier run had begun */
+    uint32_t units_gpu, units_cpu; /* quantized by this run, and where */
     tmb_arena arena;
 } tmb_quantize_result;
 

@@ -32,6 +32,9 @@ typedef struct tmb_run {
     uint64_t done_bytes;    /* atomic */
     uint32_t done_pieces;   /* atomic */
     bool stopped;           /* told to stop */
+    tmb_cuda *gpu;          /* NULL: none */
+    bool pinned;            /* stage.ring is */
+    uint32_t units[2];      /* atomic: quantized on the processor, and on the GPU */
     pthread_mutex_t files, journal, watch;
 } tmb_run;
 

@@ -8,6 +8,7 @@
 #include "moe/quantize/run_internal.h"
 
 #include "kernels/base/team.h"
+#include "kernels/cuda/lane.h"
 #include "moe/io/calls.h"
 #include "moe/quantize/summary.h"
 
@@ -245,6 +246,19 @@ static tmb_status complete(tmb_run *run, uint32_t f, tmb_err *err)
     return TMB_OK;
 }
 
+/* A bundle is done: where its units were quantized. */
+static void count_units(tmb_run *run, const job *j, const tmb_bundle *bundle,
+                        const tmb_shard_writer *w)
+{
+    for (uint32_t i = 0; i < bundle->n_units; i++) {
+        uint32_t u = bundle->units[i];
+        if (!run->plan->job.assignment->choices[u].spec->format ||
+            !tmb_unit_measured(run->plan, u, w))
+            continue;
+        __atomic_add_fetch(&run->units[tmb_worker_on_gpu(j->worker, u)], 1, __ATOMIC_RELAXED);
+    }
+}
+
 /* The numbers of a bundle that several threads worked on, and the sum of their errors. */
 static tmb_status finish_bundle(tmb_run *run, job *j, tmb_shard_writer *w, tmb_err *err)
 {
@@ -282,6 +296,7 @@ static tmb_status do_item(tmb_run *run, job *j, tmb_err *err)
         TRY(tmb_worker_bundle(j->worker, &step->staged, &plan->bundles[piece->bundle], w, run->sums,
                               err));
         if (!step->staged.n) tmb_bundle_advise(plan, &plan->bundles[piece->bundle], false);
+        count_units(run, j, &plan->bundles[piece->bundle], w);
         break;
     case TMB_ITEM_SCAN:
         TRY(tmb_worker_scan(j->worker, &step->staged, shared->bundle->units[item->unit],
@@ -295,6 +310,7 @@ static tmb_status do_item(tmb_run *run, job *j, tmb_err *err)
         break;
     case TMB_ITEM_FINISH:
         TRY(finish_bundle(run, j, w, err));
+        count_units(run, j, &plan->bundles[piece->bundle], w);
         break;
     }
     tmb_enter(&run->monitor);
@@ -373,7 +389,10 @@ static tmb_status open_workers(tmb_run *run, tmb_err *err)
     while (run->n_idle < threads) {
         TRY(tmb_worker_open(&run->idle[run->n_idle], run->plan, run->ops, &pulse, err));
         run->n_idle++;
+        if (run->gpu) TRY(tmb_worker_use_gpu(run->idle[run->n_idle - 1], run->gpu, err));
     }
+    /* what is read ahead goes up from where it lies */
+    run->pinned = run->gpu && tmb_cuda_pin(run->stage.ring, run->stage.bytes);
     return TMB_OK;
 }
 
@@ -415,6 +434,7 @@ tmb_status tmb_run_shards(tmb_run *run, tmb_err *err)
         if (run->open[f]) tmb_shard_discard(&run->shards[f]);
     for (int i = 0; i < run->n_idle; i++)
         tmb_worker_close(run->idle[i]);
+    if (run->pinned) tmb_cuda_unpin(run->stage.ring);
     tmb_stage_close(&run->stage);
     tmb_blocks_close(&run->blocks);
     free(run->idle);

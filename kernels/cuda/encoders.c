@@ -3,11 +3,11 @@
 
 #include <string.h>
 
-tmb_encoding tmb_encoding_find(const char *format)
+tmb_encoder tmb_encoder_find(const char *format)
 {
     static const struct {
         const char *format;
-        tmb_encoding encoding;
+        tmb_encoder encoder;
     } known[] = {
         {"nvfp4", TMB_ENC_NVFP4},         {"nvfp4-w4a16", TMB_ENC_NVFP4},
         {"mxfp4", TMB_ENC_MXFP4},         {"mxfp8", TMB_ENC_MXFP8},
@@ -16,6 +16,6 @@ tmb_encoding tmb_encoding_find(const char *format)
         {"fp8-block", TMB_ENC_FP8_BLOCK},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(format, known[i].format) == 0) return known[i].encoding;
-    return TMB_ENCODINGS;
+        if (strcmp(format, known[i].format) == 0) return known[i].encoder;
+    return TMB_ENCODERS;
 }

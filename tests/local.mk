@@ -68,7 +68,7 @@ dist_check_SCRIPTS +=       \
 	tests/trace.test
 EXTRA_DIST += tests/header_model.h tests/data/decoded.txt
 EXTRA_DIST += tests/job.h tests/layout_faults.h tests/layout_job.h tests/layout_parts.h \
-	tests/loader_rules.h tests/mini_model.h tests/page_synthetic.h tests/plant.h tests/plant_dead.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h
+	tests/loader_rules.h tests/mini_model.h tests/page_synthetic.h tests/plant.h tests/plant_dead.h tests/plant_faults.h tests/reference.h tests/run_job.h tests/sparse.h tests/tap.h
 EXTRA_DIST += tests/data/README.md tests/data/arch tests/data/forward tests/data/golden tests/data/names tests/data/tinymoe
 EXTRA_DIST += tests/malformed/README.md tests/malformed/bases tests/malformed/cases \
 	tests/malformed/recipes

@@ -45,7 +45,8 @@ tmb_figure tmb_figure_small(double value);   /* three digits: "0.0213", "1.2e-05
 tmb_figure tmb_figure_times(double value);   /* "9.3×" */
 tmb_figure tmb_figure_count(uint64_t value); /* "65 536", thin spaces between */
 tmb_figure tmb_figure_fixed(double value, int digits);
-/* "79.1 to 80.4 %" when share, "0.0201 to 0.0226" otherwise; empty when either is not finite. */
+/* "79.1 to 80.4 %" when share, "0.0201 to 0.0226" otherwise; empty when either is not finite,
+ * or both are the same. */
 tmb_figure tmb_figure_range(double lo, double hi, bool share);
 
 #endif

@@ -71,7 +71,7 @@ tmb_figure tmb_figure_small(double value)
 
 tmb_figure tmb_figure_times(double value)
 {
-    tmb_figure f = tmb_figure_fixed(value, fabs(value) < 10 ? 1 : 0);
+    tmb_figure f = tmb_figure_fixed(value, value != 0 && fabs(value) < 9.95 ? 1 : 0);
     if (isfinite(value)) strncat(f.text, "×", sizeof f.text - strlen(f.text) - 1);
     return f;
 }
@@ -96,7 +96,7 @@ tmb_figure tmb_figure_count(uint64_t value)
 tmb_figure tmb_figure_range(double lo, double hi, bool share)
 {
     tmb_figure f = {""};
-    if (!isfinite(lo) || !isfinite(hi)) return f;
+    if (!isfinite(lo) || !isfinite(hi) || lo == hi) return f;
     tmb_figure a = share ? tmb_figure_fixed(lo * 100, 1) : tmb_figure_small(lo);
     tmb_figure b = share ? tmb_figure_fixed(hi * 100, 1) : tmb_figure_small(hi);
     snprintf(f.text, sizeof f.text, "%.20s to %.20s%s", a.text, b.text, share ? "\xc2\xa0%" : "");

@@ -122,7 +122,7 @@ static const char style[] =
     "@media (min-width:900px){svg text{font-size:8.6px}svg .up{font-size:6.4px}}\n"
     "@media (max-width:520px){.facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:6px}"
     ".heat th{width:104px}.heat td.n{width:64px}h2{margin-top:34px}"
-    ".two td{min-width:84px;padding:8px}}\n"
+    ".two td{min-width:0;padding:8px}.pair td small{white-space:normal}}\n"
     "@page{margin:16mm 14mm}\n"
     "@media print{body{font-size:10.5pt}main{max-width:none;padding:0}"
     "*{print-color-adjust:exact;-webkit-print-color-adjust:exact}"

@@ -26,12 +26,16 @@ static void figures(tmb_html *h, const tmb_diagnosis *d)
     char more[192];
     const tmb_interval *o = d->overall;
     tmb_html_raw(h, "<dl class=\"glance\">\n");
-    glance(h, "Expert sets unchanged", tmb_figure_share(o[TMB_M_SET_MATCH].value).text,
-           with_range(more, sizeof more, "mean over layers", TMB_M_SET_MATCH, o[TMB_M_SET_MATCH]));
-    glance(h, "Routing drift",
-           isfinite(o[TMB_M_DRIFT].value) ? tmb_figure_times(o[TMB_M_DRIFT].value).text
-                                          : tmb_page_value(TMB_M_DRIFT, o[TMB_M_DRIFT].value).text,
-           d->noise.tokens ? "times the sets that rounding noise changes" : "no rerun was made");
+    if (d->n_sparse)
+        glance(
+            h, "Expert sets unchanged", tmb_figure_share(o[TMB_M_SET_MATCH].value).text,
+            with_range(more, sizeof more, "mean over layers", TMB_M_SET_MATCH, o[TMB_M_SET_MATCH]));
+    if (d->n_sparse)
+        glance(
+            h, "Routing drift",
+            isfinite(o[TMB_M_DRIFT].value) ? tmb_figure_times(o[TMB_M_DRIFT].value).text
+                                           : tmb_page_value(TMB_M_DRIFT, o[TMB_M_DRIFT].value).text,
+            d->noise.tokens ? "times the sets that rounding noise changes" : "no rerun was made");
     glance(h, "KL of the output, nats", tmb_figure_small(o[TMB_M_KL].value).text,
            with_range(more, sizeof more, "", TMB_M_KL, o[TMB_M_KL]));
     char text[128] = "";

@@ -45,6 +45,8 @@ libtombac_a_SOURCES +=           \
 	kernels/cpu/stat_body.h  \
 	kernels/cpu/stat_ref.c   \
 	kernels/cpu/tables.h     \
+	kernels/cpu/topk.c       \
+	kernels/cpu/topk.h       \
 	kernels/cpu/vector.h     \
 	kernels/cuda/driver.c    \
 	kernels/cuda/driver.h

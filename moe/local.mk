@@ -147,6 +147,8 @@ libtombac_a_SOURCES +=           \
 	moe/infer/forward.c      \
 	moe/infer/forward.h      \
 	moe/infer/gqa.c          \
+	moe/infer/indexer.c      \
+	moe/infer/indexer.h      \
 	moe/infer/keys.c         \
 	moe/infer/keys.h         \
 	moe/infer/load.c         \
@@ -158,6 +160,7 @@ libtombac_a_SOURCES +=           \
 	moe/infer/multiply.c     \
 	moe/infer/observe.h      \
 	moe/infer/post.c         \
+	moe/infer/residual.c     \
 	moe/infer/rope.c         \
 	moe/infer/rope.h         \
 	moe/infer/route.c        \

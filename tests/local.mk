@@ -21,6 +21,7 @@ check_PROGRAMS +=           \
 	tests/test_forward        \
 	tests/test_golden         \
 	tests/test_hardened       \
+	tests/test_indexer        \
 	tests/test_inventory      \
 	tests/test_io_checkpoint  \
 	tests/test_io_files       \

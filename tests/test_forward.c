@@ -6,6 +6,7 @@
  * Folders given as arguments are tried instead of tests/data. */
 #include "config.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/topk.h"
 #include "moe/infer/forward.h"
 #include "tests/reference.h"
 #include "tests/tap.h"
@@ -73,7 +74,7 @@ static void close_subject(subject *s)
 typedef struct seen {
     const subject *s;
     double logits, weights;
-    size_t wrong, ties, routers;
+    size_t wrong, ties, routers, indexers, other_keys;
 } seen;
 
 static tmb_status see_router(void *ctx, const tmb_router_seen *r, tmb_err *err)
@@ -107,11 +108,12 @@ static tmb_status run(const subject *s, const tmb_decoder_options *options, size
 {
     tmb_decoder *d;
     TRY(tmb_decoder_open(&d, s->model, options, err));
-    size_t hidden = tmb_decoder_config(d)->hidden, vocab = tmb_decoder_config(d)->vocab;
+    size_t width = tmb_decoder_reach(d, s->length), state = tmb_decoder_state(d);
+    size_t vocab = tmb_decoder_config(d)->vocab;
     size_t n = (end - first) * s->length, begin[64];
     for (size_t i = 0; i <= end - first; i++)
         begin[i] = i * s->length;
-    *x = malloc(n * hidden * sizeof **x);
+    *x = malloc(n * width * sizeof **x);
     tmb_status status = tmb_decoder_embed(d, s->ids + first * s->length, n, *x, err);
     for (int l = 0; !status && l < tmb_decoder_layers(d); l++) {
         tmb_batch batch = {.x = *x, .begin = begin, .sequences = end - first, .observer = observer};
@@ -121,7 +123,9 @@ static tmb_status run(const subject *s, const tmb_decoder_options *options, size
         snprintf(name, sizeof name, "hidden.%d", l);
         const float *want = reference_find(&s->ref, name, NULL);
         if (worst && want)
-            *worst = fmax(*worst, worst_row(*x, want + first * s->length * hidden, n, hidden));
+            for (size_t i = 0; i < n; i++)
+                *worst = fmax(*worst, distance(*x + i * width,
+                                               want + (first * s->length + i) * state, state));
     }
     if (!status && logits) {
         *logits = malloc(n * vocab * sizeof **logits);
@@ -131,11 +135,37 @@ static tmb_status run(const subject *s, const tmb_decoder_options *options, size
     return status;
 }
 
+/* Bits against index_topk [B, T, k] (keys of the past alone) or index_mask [B, T, T]. */
+static tmb_status see_index(void *ctx, const tmb_index_seen *x, tmb_err *err)
+{
+    (void)err;
+    seen *s = ctx;
+    const tmb_tensor *t = NULL;
+    char name[64];
+    snprintf(name, sizeof name, "index_topk.%d", x->layer);
+    const int64_t *topk = reference_find(&s->s->ref, name, &t);
+    s->indexers += topk != NULL;
+    for (size_t i = 0; topk && i < x->tokens; i++) {
+        size_t position = i % s->s->length, k = (size_t)t->shape[2], chosen = 0, there = 0;
+        const uint64_t *bits = x->seen + i * x->words;
+        for (size_t j = 0; j < k; j++) {
+            int64_t key = topk[i * k + j];
+            if (key < 0 || (size_t)key > position) continue;
+            chosen++;
+            s->other_keys += !tmb_bit_at(bits, (size_t)key);
+        }
+        for (size_t j = 0; j <= position; j++)
+            there += tmb_bit_at(bits, j);
+        s->other_keys += there != chosen;
+    }
+    return TMB_OK;
+}
+
 static void check_reference(const subject *s)
 {
     tmb_err err = {0};
     seen got = {.s = s};
-    tmb_observer observer = {.router = see_router, .ctx = &got};
+    tmb_observer observer = {.router = see_router, .index = see_index, .ctx = &got};
     tmb_decoder_options options = {.threads = 2};
     float *x = NULL, *logits = NULL;
     double hidden = 0, out = INFINITY;
@@ -148,8 +178,27 @@ static void check_reference(const subject *s)
     ok(!status && got.logits < 1e-4 && got.weights < 1e-4 && got.wrong == 0 && got.routers > 0,
        "%s: %zu routers: logits %.1e, weights %.1e, %zu other choices, %zu ties", s->name,
        got.routers, got.logits, got.weights, got.wrong, got.ties);
+    const tmb_tensor *index = NULL;
+    for (int i = 0; i < 8 && !index; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "index_topk.%d", i);
+        reference_find(&s->ref, name, &index);
+    }
+    if (index)
+        ok(got.indexers > 0 && !got.other_keys, "%s: %zu indexers: %zu other choices", s->name,
+           got.indexers, got.other_keys);
     free(x);
     free(logits);
+}
+
+/* Floats of a row. */
+static size_t alone_width(const subject *s, tmb_err *err)
+{
+    tmb_decoder *d;
+    if (tmb_decoder_open(&d, s->model, &(tmb_decoder_options){.threads = 1}, err)) return 0;
+    size_t width = tmb_decoder_reach(d, s->length);
+    tmb_decoder_close(d);
+    return width;
 }
 
 /* The same bytes from each sequence alone, one thread, little room, and every table. */
@@ -169,7 +218,7 @@ static void check_same(const subject *s)
         same &= !run(s, &alone, i, i + 1, NULL, &x, NULL, NULL, &err);
         const tmb_tensor *t = NULL;
         if (!reference_find(&s->ref, "hidden.0", &t)) break;
-        width = (size_t)t->shape[2] * s->length;
+        width = alone_width(s, &err) * s->length;
         same &= x && !memcmp(x, all + i * width, width * sizeof *x);
         free(x);
     }
@@ -219,12 +268,14 @@ static void check_refused(const char *srcdir, const char *name, const char *why)
 
 int main(int argc, char **argv)
 {
-    static const char *const shipped[] = {
-        "mixtral",   "qwen3_moe",  "deepseek_v3_fp8", "gpt_oss",      "gpt_oss_mxfp4",
-        "llama4_mm", "minimax_m2", "kimi_k25_int4",   "qwen3_vl_moe", "qwen3_5_moe"};
-    static const char *const own[] = {"qwen2_moe", "olmoe",    "deepseek_v2", "deepseek_v3",
-                                      "kimi_k2",   "glm4_moe", "llama4_text", "qwen3_moe_window",
-                                      "qwen3_next"};
+    static const char *const shipped[] = {"mixtral",     "qwen3_moe",     "deepseek_v3_fp8",
+                                          "gpt_oss",     "gpt_oss_mxfp4", "llama4_mm",
+                                          "minimax_m2",  "kimi_k25_int4", "qwen3_vl_moe",
+                                          "qwen3_5_moe", "ernie4_5_moe"};
+    static const char *const own[] = {
+        "qwen2_moe",  "olmoe",       "deepseek_v2", "deepseek_v3",
+        "kimi_k2",    "glm4_moe",    "llama4_text", "qwen3_moe_window",
+        "qwen3_next", "glm_moe_dsa", "deepseek_v32"};
     const char *srcdir = getenv("srcdir");
     char folder[4096], ref[4200];
     for (int i = 1; i < argc; i++) {

@@ -50,10 +50,10 @@ static uint64_t stats_bytes(const tmb_decoder *d, const tmb_model *model,
 }
 
 /* Of one rank, with batches of so many tokens, without statistics. */
-static uint64_t rank_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
+static uint64_t rank_bytes(tmb_decoder *d, size_t tokens, size_t longest)
 {
     size_t room = tokens > longest ? tokens : longest;
-    uint64_t rows = room * (tmb_decoder_config(d)->hidden * sizeof(float) + 16);
+    uint64_t rows = room * (tmb_decoder_reach(d, longest) * sizeof(float) + 16);
     return tmb_decoder_bytes(d, room, longest) + rows;
 }
 
@@ -135,7 +135,7 @@ tmb_status tmb_calibrate_plan(tmb_calibrate_needs *out, const tmb_model *model,
     for (size_t i = 0; i < out->sequences; i++)
         out->tokens += data->sequences[i].n;
     TRY(tmb_decoder_open(&d, model, &options, err));
-    out->disk_bytes = tmb_hidden_bytes(out->tokens, tmb_decoder_config(d)->hidden);
+    out->disk_bytes = tmb_hidden_bytes(out->tokens, tmb_decoder_reach(d, data->longest));
     tmb_status status = check_ways(d, o->ways, launched ? o->ways : local_ranks(o), err);
     if (!status)
         status = fit(out, d, data->longest, fixed_bytes(model, data),
@@ -266,13 +266,14 @@ static tmb_status open_rank(tmb_calib_rank *r, tmb_err *err)
     r->experts = c->n_experts;
     r->native = calloc(layers * r->experts + 1, sizeof *r->native);
     r->shadow = calloc(layers * r->experts + 1, sizeof *r->shadow);
-    r->x = calloc(r->room_tokens * c->hidden, sizeof *r->x);
+    r->width = tmb_decoder_reach(r->decoder, job->data->longest);
+    r->x = calloc(r->room_tokens * r->width, sizeof *r->x);
     r->source = calloc(r->room_tokens, sizeof *r->source);
     r->ids = calloc(r->room_tokens, sizeof *r->ids);
     r->begin = calloc(r->room_tokens + 1, sizeof *r->begin);
     return r->native && r->shadow && r->x && r->source && r->ids && r->begin
                ? TMB_OK
-               : tmb_fail_memory(err, r->room_tokens * c->hidden * sizeof *r->x, "a batch");
+               : tmb_fail_memory(err, r->room_tokens * r->width * sizeof *r->x, "a batch");
 }
 
 static void close_rank(tmb_calib_rank *r)

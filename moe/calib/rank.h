@@ -46,7 +46,8 @@ typedef struct tmb_calib_rank {
     tmb_hidden hidden;
     uint64_t *native, *shadow; /* [layers * experts] tokens seen in all rounds so far */
     size_t experts;            /* a layer; 0 where none is sparse */
-    float *x;                  /* [batch tokens, hidden] */
+    float *x;                  /* [batch tokens, width] */
+    size_t width;              /* floats of a row: a hidden state, and what layers hand on */
     uint32_t *source;          /* [batch tokens] */
     size_t *begin;             /* [batch sequences + 1] */
     int32_t *ids;              /* [batch tokens] */

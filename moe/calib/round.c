@@ -268,13 +268,12 @@ static tmb_status finish(tmb_calib_rank *r, tmb_err *err)
 
 static tmb_status run_round(tmb_calib_rank *r, tmb_err *err)
 {
-    const tmb_config *c = tmb_decoder_config(r->decoder);
     int layers = tmb_decoder_layers(r->decoder) + (r->job->options->head ? 1 : 0);
     deal(r);
     if (r->leads && !r->state.embedded)
-        TRY(tmb_hidden_make(r->folder.dirfd, r->folder.path, r->round_tokens, c->hidden, err));
+        TRY(tmb_hidden_make(r->folder.dirfd, r->folder.path, r->round_tokens, r->width, err));
     TRY(tmb_comm_barrier(r->comm, err));
-    TRY(tmb_hidden_open(&r->hidden, r->folder.dirfd, r->folder.path, r->round_tokens, c->hidden,
+    TRY(tmb_hidden_open(&r->hidden, r->folder.dirfd, r->folder.path, r->round_tokens, r->width,
                         err));
     if (!r->state.embedded) {
         TRY(tmb_calib_embed(r, err));

@@ -23,8 +23,8 @@ typedef struct runner {
     const tmb_model *model;
     tmb_acts *acts;
     tmb_decoder *decoder;
-    float *x; /* [tokens of the data, hidden] */
-    size_t hidden;
+    float *x; /* [tokens of the data, width] */
+    size_t width;
 } runner;
 
 typedef struct evaluation {
@@ -51,15 +51,15 @@ static tmb_status open_runner(evaluation *e, runner *r, tmb_err *err)
         options.hooks = tmb_acts_hooks(r->acts);
     TRY(tmb_decoder_open(&r->decoder, r->model, &options, err));
     const tmb_config *c = tmb_decoder_config(r->decoder);
-    r->hidden = c->hidden;
+    r->width = tmb_decoder_reach(r->decoder, e->data->longest);
     if (e->vocab && e->vocab != c->vocab)
         return tmb_fail(err, TMB_EUSAGE,
                         "%s has a vocabulary of %zu, the reference one of %zu; they are no pair",
                         e->models[0].model->ckpt->path, e->vocab, c->vocab);
     e->vocab = c->vocab;
     uint64_t bytes;
-    if (!tmb_mul(e->data->tokens, r->hidden * sizeof(float), &bytes) || !(r->x = malloc(bytes)))
-        return tmb_fail_memory(err, e->data->tokens * r->hidden * 4,
+    if (!tmb_mul(e->data->tokens, r->width * sizeof(float), &bytes) || !(r->x = malloc(bytes)))
+        return tmb_fail_memory(err, e->data->tokens * r->width * 4,
                                "hidden states; take fewer --samples");
     return TMB_OK;
 }
@@ -91,7 +91,7 @@ static tmb_status run_layer(const evaluation *e, const runner *r, size_t *begin,
             begin[n] = e->begin[s + n] - row;
         }
         begin[n] = e->begin[s + n] - row;
-        tmb_batch batch = {.x = r->x + row * r->hidden, .begin = begin, .sequences = n};
+        tmb_batch batch = {.x = r->x + row * r->width, .begin = begin, .sequences = n};
         TRY(tmb_decoder_run(r->decoder, &batch, err));
     }
     return TMB_OK;
@@ -105,7 +105,7 @@ static tmb_status run_model(const evaluation *e, int model, tmb_err *err)
     tmb_status status = TMB_OK;
     for (size_t s = 0; !status && s < e->data->n_sequences; s++)
         status = tmb_decoder_embed(r->decoder, e->data->sequences[s].ids, e->data->sequences[s].n,
-                                   r->x + e->begin[s] * r->hidden, err);
+                                   r->x + e->begin[s] * r->width, err);
     for (int l = 0; !status && l < tmb_decoder_layers(r->decoder); l++) {
         status = step(e, model, l, err);
         if (!status) status = tmb_decoder_load(r->decoder, l, err);
@@ -181,7 +181,7 @@ static tmb_status score_sequence(evaluation *e, size_t s, tmb_err *err)
         size_t n = q->n - 1 - at < HEAD_ROWS ? q->n - 1 - at : HEAD_ROWS;
         for (int m = 0; m < e->n_models; m++) {
             const runner *k = &e->models[m];
-            TRY(tmb_decoder_head(k->decoder, k->x + (e->begin[s] + at) * k->hidden, n, e->logits[m],
+            TRY(tmb_decoder_head(k->decoder, k->x + (e->begin[s] + at) * k->width, n, e->logits[m],
                                  NULL, err));
         }
         r.next = q->ids + at + 1;

@@ -28,7 +28,8 @@ static void turn_row(void *ctx, size_t i)
             d->nn->rms_norm(head, head, t->norm->values, t->dim, c->eps);
         for (size_t k = 0; c->clip_qkv > 0 && k < t->dim; k++)
             head[k] = fminf(fmaxf(head[k], -c->clip_qkv), c->clip_qkv);
-        if (t->rope) d->nn->rotate(head + t->at, cosines, sines, half, c->rope.paired);
+        bool paired = t->halves ? false : t->paired ? true : c->rope.paired;
+        if (t->rope) d->nn->rotate(head + t->at, cosines, sines, half, paired);
         if (t->rope && t->norm && c->qk_norm && c->rules->qk_norm == TMB_QK_NORM_L2)
             d->nn->rms_norm(head, head, NULL, t->dim, c->eps);
         if (t->temper) d->nn->scale(head, head, temperature(c, position), t->dim);

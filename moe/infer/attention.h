@@ -16,6 +16,7 @@ typedef struct tmb_turning {
     size_t at; /* where in a head the rotating part begins */
     const tmb_vector *norm;
     bool rope, temper;
+    bool halves, paired;    /* turn so, whatever the model's heads do */
     const size_t *position; /* [tokens of the batch] */
 } tmb_turning;
 void tmb_turn_rows(const tmb_turning *t, size_t rows);

@@ -90,6 +90,7 @@ struct tmb_decoder {
     size_t held_first, held_end; /* the slots of which some are held now */
     float *packed_rows;          /* scratch of multiply.c */
     size_t packed_room;          /* floats */
+    size_t longest, width;       /* of tmb_decoder_reach() */
     float *cosines, *sines;      /* [positions, rope.dims / 2] */
     size_t positions;
     tmb_arena arena; /* of layers */
@@ -102,7 +103,9 @@ struct tmb_run {
     const tmb_observer *observer; /* never NULL */
     const tmb_decoder_layer *layer;
     size_t tokens;
-    float *h; /* [tokens, hidden] the normed input of a half */
+    float *h;          /* [tokens, hidden] the normed input of a half */
+    const float *read; /* [tokens, hidden] what the norm in front of it reads */
+    float *copy;       /* read, where x has other things between its rows */
     tmb_err *err;
 };
 
@@ -153,6 +156,8 @@ void tmb_norm_rows(const tmb_decoder *d, float *y, const float *x, const tmb_vec
                    size_t rows, size_t n, size_t stride, float eps);
 /* The sequences from `first` on that are done at a time: the end of them. */
 size_t tmb_part_end(const tmb_batch *b, size_t first);
+/* Tokens of the longest sequence. */
+size_t tmb_longest(const tmb_batch *b);
 /* Tokens of the largest part. */
 size_t tmb_part_most(const tmb_batch *b);
 /* y [rows, w->out] = x [rows, w->in] * w + bias, all of it. */
@@ -173,6 +178,21 @@ tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_
 
 /* --- blocks.c --- */
 const tmb_block *tmb_block_of(const tmb_config *c, int layer);
+
+/* --- residual.c --- */
+size_t tmb_state_floats(const tmb_config *c); /* of a token's hidden state */
+/* Words of 64 bits that say which keys the last indexer chose, and are handed on; 0: they are not.
+ */
+size_t tmb_seen_words(const tmb_decoder *d);
+/* Put them [tokens, words] into the rows of x, and take them out. */
+void tmb_hand_seen(const tmb_decoder *d, float *x, const uint64_t *seen, size_t tokens);
+void tmb_handed_seen(const tmb_decoder *d, const float *x, uint64_t *seen, size_t tokens);
+/* run->h and run->read: what enters a half, through its norm. */
+void tmb_residual_read(tmb_run *run, const tmb_vector *norm);
+/* What a half gave [tokens, hidden] goes back. */
+void tmb_residual_write(tmb_run *run, const float *out);
+/* h [rows, hidden] = what enters the head. */
+void tmb_residual_last(const tmb_decoder *d, float *h, const float *x, size_t rows);
 
 /* --- memory.c --- */
 /* Sums that stay at the top, and bytes of [n, width] float32. */

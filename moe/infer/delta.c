@@ -65,19 +65,19 @@ static tmb_status bind_delta(tmb_binder *b)
 typedef struct delta {
     tmb_run *run;
     sizes s;
-    const float *in;  /* [tokens, hidden] */
-    float *out;       /* [tokens, values] of the whole batch */
-    float *woven;     /* [rows, mixed + values], when the tensors are */
-    float *mixed;     /* [rows, mixed] before the convolution */
-    float *u;         /* [rows, mixed] behind it */
-    float *z;         /* [rows, values] */
-    float *ba;        /* [rows, 2 * value_heads]; later the weights, then the decays */
-    float *pair;      /* [rows, 2 * value_heads] as they are projected */
-    float *conv;      /* [taps, mixed] */
-    size_t first, n;  /* rows of the part */
-    size_t begin;     /* its first sequence */
-    size_t *position; /* [rows] */
-    int failed;       /* atomic */
+    const float *in, *small_in; /* [tokens, hidden] what enters QKV and Z, B and A */
+    float *out;                 /* [tokens, values] of the whole batch */
+    float *woven;               /* [rows, mixed + values], when the tensors are */
+    float *mixed;               /* [rows, mixed] before the convolution */
+    float *u;                   /* [rows, mixed] behind it */
+    float *z;                   /* [rows, values] */
+    float *ba;                  /* [rows, 2 * value_heads]; later the weights, then the decays */
+    float *pair;                /* [rows, 2 * value_heads] as they are projected */
+    float *conv;                /* [taps, mixed] */
+    size_t first, n;            /* rows of the part */
+    size_t begin;               /* its first sequence */
+    size_t *position;           /* [rows] */
+    int failed;                 /* atomic */
 } delta;
 
 /* A token's queries, keys, values and z from where they are woven by key head; b and a likewise. */
@@ -202,17 +202,18 @@ static tmb_status run_part(delta *t, size_t end)
     t->first = begin[t->begin];
     t->n = begin[end] - t->first;
     const float *in = t->in + t->first * d->config.hidden;
+    const float *small = t->small_in + t->first * d->config.hidden;
     for (size_t s = t->begin; s < end; s++)
         for (size_t i = begin[s]; i < begin[s + 1]; i++)
             t->position[i - t->first] = i - begin[s];
     TRY(tmb_project(run, &own[QKV], in, t->n, t->woven ? t->woven : t->mixed));
     if (t->woven) {
-        TRY(tmb_project(run, &own[B], in, t->n, t->pair));
+        TRY(tmb_project(run, &own[B], small, t->n, t->pair));
         tmb_each_row(d, t->n, unweave, t);
     } else {
         TRY(tmb_project(run, &own[Z], in, t->n, t->z));
-        tmb_product p[] = {{&own[B], in, t->n, d->config.hidden, t->ba, 2 * heads},
-                           {&own[A], in, t->n, d->config.hidden, t->ba + heads, 2 * heads}};
+        tmb_product p[] = {{&own[B], small, t->n, d->config.hidden, t->ba, 2 * heads},
+                           {&own[A], small, t->n, d->config.hidden, t->ba + heads, 2 * heads}};
         for (int i = 0; i < 2; i++)
             TRY(tmb_multiply_long(run->d, &p[i], run->err));
     }
@@ -261,18 +262,20 @@ static tmb_status run_delta(tmb_run *run, float *out)
 {
     delta t = {.run = run};
     const tmb_weight *own = run->layer->own;
-    const tmb_weight *entered[] = {&own[QKV], &own[Z], &own[B], &own[A]};
-    float *owned = NULL;
+    const tmb_weight *mixed[] = {&own[QKV], &own[Z]}, *small[] = {&own[B], &own[A]};
+    float *owned[2] = {NULL, NULL};
     tmb_linear_seen seen = tmb_seen_of(run, run->h, run->d->config.hidden);
     tmb_status status = make_room(&t, tmb_part_most(run->batch));
-    if (!status) status = tmb_enter(run, entered, 4, &seen, &t.in, &owned);
+    if (!status) status = tmb_enter(run, mixed, 2, &seen, &t.in, &owned[0]);
+    if (!status) status = tmb_enter(run, small, 2, &seen, &t.small_in, &owned[1]);
     while (!status && t.begin < run->batch->sequences) {
         size_t end = tmb_part_end(run->batch, t.begin);
         status = run_part(&t, end);
         t.begin = end;
     }
     if (!status) status = tmb_enter_one(run, &own[OUT], t.out, out);
-    void *all[] = {owned, t.out, t.woven, t.mixed, t.u, t.z, t.ba, t.pair, t.conv, t.position};
+    void *all[] = {owned[0], owned[1], t.out,  t.woven, t.mixed,   t.u,
+                   t.z,      t.ba,     t.pair, t.conv,  t.position};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     return status;
@@ -291,7 +294,7 @@ static uint64_t bytes_delta(const tmb_decoder *d, const tmb_decoder_layer *l, ui
     uint64_t scratch = tmb_recurrence_floats(s.share, c->linear.key_dim, c->linear.value_dim);
     bytes = tmb_bytes_add(bytes, tmb_bytes_floats((uint64_t)d->threads, scratch));
     if (d->hooks.activation)
-        bytes = tmb_bytes_add(bytes, tmb_bytes_floats(tokens, c->hidden + s.values));
+        bytes = tmb_bytes_add(bytes, tmb_bytes_floats(tokens, 2 * c->hidden + s.values));
     return bytes;
 }
 

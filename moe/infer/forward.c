@@ -28,6 +28,7 @@ tmb_status tmb_decoder_open(tmb_decoder **out, const tmb_model *model,
     tmb_status status = tmb_config_read(&d->config, model, err);
     if (!status) status = tmb_decoder_bind(d, err);
     if (!status) status = tmb_vector_load(d, &d->final_norm, err);
+    if (!status) tmb_decoder_reach(d, 1);
     if (status)
         tmb_decoder_close(d);
     else
@@ -89,7 +90,8 @@ tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float
             break;
         }
         status = tmb_checkpoint_read(d->model->ckpt, t, (uint64_t)ids[i] * bytes, row, bytes, err);
-        if (!status) d->ops->decode(x + i * hidden, row, (tmb_dtype)t->dtype, hidden);
+        memset(x + i * d->width, 0, d->width * sizeof *x);
+        if (!status) d->ops->decode(x + i * d->width, row, (tmb_dtype)t->dtype, hidden);
     }
     free(row);
     return status;
@@ -160,39 +162,50 @@ static tmb_status reach_positions(tmb_decoder *d, size_t n, tmb_err *err)
 static tmb_status run_half(tmb_run *run, const tmb_vector *norm, float *out,
                            tmb_status (*half)(tmb_run *run, float *out))
 {
-    size_t hidden = run->d->config.hidden;
-    tmb_norm_rows(run->d, run->h, run->batch->x, norm, run->tokens, hidden, hidden,
-                  run->d->config.eps);
+    tmb_residual_read(run, norm);
     TRY(half(run, out));
-    run->d->nn->add_scaled(run->batch->x, out, 1.0f, run->tokens * hidden);
+    tmb_residual_write(run, out);
     return TMB_OK;
+}
+
+/* Whether the hidden state is made of finite numbers. */
+static bool is_finite(const tmb_decoder *d, const float *x, size_t tokens)
+{
+    size_t n = tmb_state_floats(&d->config);
+    if (n == d->width) return isfinite(d->ops->amax(x, tokens * n));
+    for (size_t t = 0; t < tokens; t++)
+        if (!isfinite(d->ops->amax(x + t * d->width, n))) return false;
+    return true;
 }
 
 tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err)
 {
     static const tmb_observer nobody;
-    size_t longest = 0, tokens = batch->begin[batch->sequences];
+    size_t longest = tmb_longest(batch), tokens = batch->begin[batch->sequences];
     if (!d->loaded) return tmb_fail(err, TMB_EINTERNAL, "no layer is loaded");
     if (!tokens && !(d->comm && d->loaded->sparse)) return TMB_OK;
     if (tokens > UINT32_MAX) return tmb_fail(err, TMB_EINTERNAL, "a batch of %zu tokens", tokens);
-    for (size_t s = 0; s < batch->sequences; s++)
-        if (batch->begin[s + 1] - batch->begin[s] > longest)
-            longest = batch->begin[s + 1] - batch->begin[s];
+    if (longest > d->longest && d->width > tmb_state_floats(&d->config))
+        return tmb_fail(err, TMB_EINTERNAL, "a sequence of %zu tokens, %zu were announced", longest,
+                        d->longest);
     TRY(reach_positions(d, longest, err));
     tmb_run run = {.d = d, .batch = batch, .layer = d->loaded, .tokens = tokens, .err = err};
     run.observer = batch->observer ? batch->observer : &nobody;
     run.h = tmb_floats(tokens, d->config.hidden, err);
     float *out = tmb_floats(tokens, d->config.hidden, err);
-    tmb_status status = run.h && out ? TMB_OK : TMB_ESYSTEM;
+    bool copies = d->width != d->config.hidden;
+    run.copy = copies ? tmb_floats(tokens, d->config.hidden, err) : NULL;
+    tmb_status status = run.h && out && (run.copy || !copies) ? TMB_OK : TMB_ESYSTEM;
     if (!status && tokens)
         status = run_half(&run, &d->loaded->input_norm, out, d->loaded->block->run);
     if (!status) status = run_half(&run, &d->loaded->post_norm, out, tmb_run_mlp);
-    if (!status && !isfinite(d->ops->amax(batch->x, tokens * d->config.hidden)))
+    if (!status && !is_finite(d, batch->x, tokens))
         status = tmb_fail(
             err, TMB_EDATA,
             "%s: layer %d gives a value that is no finite number; the weights are damaged, "
             "or config.json tells of another model",
             d->model->ckpt->path, d->loaded->index);
+    free(run.copy);
     free(out);
     free(run.h);
     return status;
@@ -233,7 +246,7 @@ tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *
     room.values = tmb_floats(some * TMB_NN_PANEL, hidden, err);
     tmb_status status = run.h && room.values ? tmb_vector_load(d, &d->head.bias, err) : TMB_ESYSTEM;
     if (!status) {
-        tmb_norm_rows(d, run.h, x, &d->final_norm, rows, hidden, hidden, d->config.eps);
+        tmb_residual_last(d, run.h, x, rows);
         tmb_linear_seen seen = {.layer = -1, .expert = -1, .x = run.h, .rows = rows, .in = hidden};
         const tmb_weight *entered[] = {&d->head};
         status = tmb_enter(&run, entered, 1, &seen, &use, &owned);

@@ -1,6 +1,7 @@
 /* forward.h - a model run layer by layer, holding one layer's weights at a time.
  *
  *     tmb_decoder_open(&d, model, &options, err);
+ *     width = tmb_decoder_reach(d, longest);
  *     tmb_decoder_embed(d, ids, tokens, x, err);
  *     for (int l = 0; l < tmb_decoder_layers(d); l++) {
  *         tmb_decoder_load(d, l, err);
@@ -50,7 +51,15 @@ int tmb_decoder_layers(const tmb_decoder *d);
 /* Whether the layer has a router and routed experts. */
 bool tmb_decoder_is_sparse(const tmb_decoder *d, int layer);
 
-/* x [n, hidden] f32 = embedding of ids [n].  TMB_EDATA for an id outside the vocabulary, naming its
+/* Sequences will have at most `longest` tokens.  Gives the width of x's rows from now on, in
+ * floats: a token's hidden state (all of them where a model keeps several residual streams), then
+ * what layers hand on that is no number to anybody else.  Without this call it is that of sequences
+ * of one token. */
+size_t tmb_decoder_reach(tmb_decoder *d, size_t longest);
+/* How many of these floats are the hidden state. */
+size_t tmb_decoder_state(const tmb_decoder *d);
+
+/* x [n, width] f32 = embedding of ids [n].  TMB_EDATA for an id outside the vocabulary, naming its
  * place. */
 tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float *x,
                              tmb_err *err) TMB_CHECKED;
@@ -60,7 +69,7 @@ tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float
 tmb_status tmb_decoder_load(tmb_decoder *d, int layer, tmb_err *err) TMB_CHECKED;
 
 typedef struct tmb_batch {
-    float *x;            /* [tokens, hidden] f32, in place: the layer's input, then its output */
+    float *x;            /* [tokens, width] f32, in place: the layer's input, then its output */
     const size_t *begin; /* [sequences + 1]: sequence s is the rows begin[s] … begin[s+1]-1, and its
                             first token has position 0; begin[0] = 0 */
     size_t sequences;
@@ -83,11 +92,12 @@ void tmb_decoder_drop(tmb_decoder *d);
 tmb_status tmb_decoder_route(tmb_decoder *d, const float *h, size_t rows,
                              const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
 
-/* The same of hidden [rows, hidden width] as tmb_router_seen has it, behind the layer's own norm. */
+/* The same of hidden [rows, hidden width] as tmb_router_seen has it, behind the layer's own norm.
+ */
 tmb_status tmb_decoder_route_hidden(tmb_decoder *d, const float *hidden, size_t rows,
                                     const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
 
-/* logits [rows, vocab] f32 of x [rows, hidden], with the final norm; NULL: only show the head's
+/* logits [rows, vocab] f32 of x [rows, width], with the final norm; NULL: only show the head's
  * input to the observer.  observer may be NULL. */
 tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *logits,
                             const tmb_observer *observer, tmb_err *err) TMB_CHECKED;

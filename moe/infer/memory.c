@@ -102,8 +102,8 @@ uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
         halves = most(halves, l->block->bytes(d, l, tokens, longest));
         halves = most(halves, l->sparse ? sparse(d, l, tokens) : mlp(d, l->mlp, tokens));
     }
-    uint64_t run =
-        tmb_bytes_add(tmb_bytes_add(weights, halves), tmb_bytes_floats(tokens, 2 * c->hidden));
+    uint64_t rows = tmb_bytes_floats(tokens, (d->width != c->hidden ? 3 : 2) * c->hidden);
+    uint64_t run = tmb_bytes_add(tmb_bytes_add(weights, halves), rows);
     uint64_t head = tmb_bytes_add(tmb_bytes_floats(tokens, c->hidden),
                                   tmb_bytes_floats(TMB_HEAD_PANELS * TMB_NN_PANEL, c->hidden));
     uint64_t bytes =

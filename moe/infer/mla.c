@@ -1,10 +1,35 @@
 /* mla.c - multi-head latent attention (DeepSeek-V2): keys and values of all heads come from one
- * short latent, and a part that rotates is shared by them. */
+ * short latent, and a part that rotates is shared by them.
+ *
+ * Of DeepSeek-V3.2 and GLM-5 an indexer says which keys a query sees; in GLM-5 some layers use what
+ * the last indexer before them chose. */
 #include "config.h"
 #include "moe/infer/attention.h"
 #include "moe/infer/bind.h"
+#include "moe/infer/indexer.h"
 
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* Places in tmb_decoder_layer.own and own_vector, of the indexer. */
+enum { INDEX_Q, INDEX_K, INDEX_WEIGHTS };
+enum { INDEX_NORM, INDEX_BIAS };
+
+static tmb_status bind_indexer(tmb_binder *b)
+{
+    const tmb_config *c = &b->d->config;
+    tmb_decoder_layer *l = b->layer;
+    char at[64];
+    snprintf(at, sizeof at, "%s.indexer", tmb_attention_name(b->d));
+    TRY(tmb_bind_linear(b, &l->own[INDEX_Q], at, "wq_b", c->index.heads * c->index.dim, c->q_rank));
+    TRY(tmb_bind_linear(b, &l->own[INDEX_K], at, "wk", c->index.dim, c->hidden));
+    TRY(tmb_bind_linear(b, &l->own[INDEX_WEIGHTS], at, "weights_proj", c->index.heads, c->hidden));
+    tmb_bind_part(b, at, "k_norm");
+    TRY(tmb_bind_vector(b, &l->own_vector[INDEX_NORM], ".weight", c->index.dim));
+    return tmb_bind_vector(b, &l->own_vector[INDEX_BIAS], ".bias", c->index.dim);
+}
 
 static tmb_status bind_mla(tmb_binder *b)
 {
@@ -27,7 +52,108 @@ static tmb_status bind_mla(tmb_binder *b)
     TRY(tmb_bind_linear(b, &l->kv_b, at, "kv_b_proj", c->heads * (c->nope_dim + c->v_dim),
                         c->kv_rank));
     TRY(tmb_bind_linear(b, &l->o, at, "o_proj", c->hidden, c->heads * c->v_dim));
-    return tmb_attention_biases(b);
+    TRY(tmb_attention_biases(b));
+    return c->layer[l->index].indexes ? bind_indexer(b) : TMB_OK;
+}
+
+/* Rotate the first part of index heads x [tokens, heads, dim] in place. */
+static void turn_index(const tmb_heads *s, float *x, size_t heads)
+{
+    const tmb_config *c = &s->run->d->config;
+    tmb_turning t = {.run = s->run,
+                     .x = x,
+                     .heads = heads,
+                     .dim = c->index.dim,
+                     .stride = heads * c->index.dim,
+                     .rope = true,
+                     .halves = !c->index.paired,
+                     .paired = c->index.paired,
+                     .position = s->position};
+    tmb_turn_rows(&t, s->run->tokens);
+}
+
+/* What an indexer computes with. */
+typedef struct indexing {
+    float *q, *k, *weights; /* [tokens, heads, dim], [tokens, dim], [tokens, heads] */
+} indexing;
+
+static tmb_status project_index(tmb_heads *s, indexing *x)
+{
+    tmb_run *run = s->run;
+    const tmb_config *c = &run->d->config;
+    const tmb_weight *own = run->layer->own, *entered[] = {&own[INDEX_K], &own[INDEX_WEIGHTS]};
+    size_t n = run->tokens;
+    const float *use;
+    float *owned = NULL;
+    x->q = tmb_floats(n, c->index.heads * c->index.dim, run->err);
+    x->k = tmb_floats(n, c->index.dim, run->err);
+    x->weights = tmb_floats(n, c->index.heads, run->err);
+    if (!x->q || !x->k || !x->weights) return TMB_ESYSTEM;
+    TRY(tmb_enter_one(run, &own[INDEX_Q], s->q_latent, x->q));
+    tmb_linear_seen seen = tmb_seen_of(run, run->h, c->hidden);
+    TRY(tmb_enter(run, entered, 2, &seen, &use, &owned));
+    tmb_status status = tmb_project(run, &own[INDEX_K], use, n, x->k);
+    if (!status) status = tmb_project(run, &own[INDEX_WEIGHTS], use, n, x->weights);
+    free(owned);
+    return status;
+}
+
+/* s->seen = the keys that the layer's own indexer chooses. */
+static tmb_status index_own(tmb_heads *s)
+{
+    tmb_run *run = s->run;
+    const tmb_decoder *d = run->d;
+    const struct tmb_index_config *c = &d->config.index;
+    const tmb_vector *norm = run->layer->own_vector;
+    indexing x = {NULL, NULL, NULL};
+    tmb_status status = project_index(s, &x);
+    if (!status) {
+        tmb_layer_norm(x.k, run->tokens, c->dim, norm[INDEX_NORM].values, norm[INDEX_BIAS].values,
+                       1e-6f);
+        turn_index(s, x.q, c->heads);
+        turn_index(s, x.k, 1);
+        float scale = (float)(1 / sqrt((double)c->heads) / sqrt((double)c->dim));
+        d->nn->scale(x.weights, x.weights, scale, run->tokens * c->heads);
+        tmb_index index = {.q = x.q,
+                           .k = x.k,
+                           .weights = x.weights,
+                           .heads = c->heads,
+                           .dim = c->dim,
+                           .weights_stride = c->heads,
+                           .ratio = 1,
+                           .keep = c->keep,
+                           .begin = run->batch->begin,
+                           .key_begin = run->batch->begin,
+                           .sequences = run->batch->sequences,
+                           .seen = s->seen,
+                           .words = s->mask_words};
+        status = tmb_index_run(d, &index, run->err);
+    }
+    free(x.q);
+    free(x.k);
+    free(x.weights);
+    return status;
+}
+
+/* Which keys queries see, of this layer's indexer or of the last one before it. */
+static tmb_status choose_keys(tmb_heads *s)
+{
+    tmb_run *run = s->run;
+    const tmb_decoder *d = run->d;
+    const tmb_observer *o = run->observer;
+    bool own = d->config.layer[run->layer->index].indexes;
+    size_t handed = tmb_seen_words(d);
+    s->masks = 1;
+    s->mask_words = handed ? handed : (tmb_longest(run->batch) + 63) / 64;
+    s->seen = malloc(run->tokens * s->mask_words * sizeof *s->seen);
+    if (!s->seen) return tmb_fail_memory(run->err, run->tokens * s->mask_words * 8, "chosen keys");
+    if (own)
+        TRY(index_own(s));
+    else
+        tmb_handed_seen(d, run->batch->x, s->seen, run->tokens);
+    if (own && handed) tmb_hand_seen(d, run->batch->x, s->seen, run->tokens);
+    tmb_index_seen seen = {run->layer->index, run->tokens, s->seen, 1, s->mask_words};
+    return o->index ? o->index(o->ctx, &seen, run->err) : TMB_OK;
 }
 
 static tmb_status keys_mla(tmb_heads *s)
@@ -66,7 +192,8 @@ static tmb_status keys_mla(tmb_heads *s)
                   c->latent_eps);
     seen = tmb_seen_of(run, s->q_latent, c->q_rank);
     const tmb_weight *q[] = {&l->q};
-    return tmb_enter(run, q, 1, &seen, &s->q_in, &s->owned[2]);
+    TRY(tmb_enter(run, q, 1, &seen, &s->q_in, &s->owned[2]));
+    return c->index.heads ? choose_keys(s) : TMB_OK;
 }
 static tmb_status attend(tmb_heads *s, size_t row, size_t n, tmb_attend *a)
 {
@@ -111,9 +238,16 @@ static uint64_t bytes_mla(const tmb_decoder *d, const tmb_decoder_layer *l, uint
                           uint64_t longest)
 {
     const tmb_config *c = &d->config;
-    return tmb_attention_bytes(d, tokens, longest, 2 * c->kv_rank + c->rope_dim + c->q_rank,
-                               l->q.out + expanded(c),
-                               c->hidden + c->kv_rank + c->q_rank + c->heads * c->v_dim);
+    uint64_t kept = 2 * c->kv_rank + c->rope_dim + c->q_rank, index = 0;
+    if (c->index.heads) {
+        kept += (longest + 63) / 64 * 2;
+        index = (c->index.heads + 1) * (c->index.dim + 1) + c->hidden + c->q_rank;
+        index = tmb_bytes_add(tmb_bytes_floats(tokens, index),
+                              (uint64_t)d->threads * tmb_index_bytes(c->index.dim, longest));
+    }
+    uint64_t bytes = tmb_attention_bytes(d, tokens, longest, kept, l->q.out + expanded(c),
+                                         c->hidden + c->kv_rank + c->q_rank + c->heads * c->v_dim);
+    return tmb_bytes_add(bytes, index);
 }
 
 const tmb_block tmb_block_mla = {.bind = bind_mla, .run = run_mla, .bytes = bytes_mla};

@@ -96,6 +96,45 @@ static void read_routing(tmb_config *c, tmb_keys *k, const tmb_model *model)
     c->swiglu_limit = r->clamped ? (float)tmb_key_number(k, "swiglu_limit", 0, 1e6, 7) : 0;
 }
 
+/* Whether layer i of GLM-5 has an indexer of its own: indexer_types, else index_topk_pattern, else
+ * every index_topk_freq-th layer behind index_skip_topk_offset (transformers 5.17,
+ * GlmMoeDsaConfig). */
+static void read_shared_index(tmb_config *c, tmb_keys *k)
+{
+    const tmb_json *types = tmb_key_list(k, "indexer_types", (size_t)c->layers);
+    const char *pattern = types ? NULL : tmb_key_text(k, "index_topk_pattern");
+    int64_t turn = tmb_key_integer(k, "index_topk_freq", 0, LAYERS_MAX, 1);
+    int64_t offset = tmb_key_integer(k, "index_skip_topk_offset", 0, LAYERS_MAX, 2);
+    if (pattern && strlen(pattern) < (size_t)c->layers)
+        tmb_keys_fail(k, TMB_EDATA, "index_topk_pattern", "must have a letter for each layer");
+    for (int i = 0; !k->status && i < c->layers; i++) {
+        const char *type = tmb_json_string(tmb_json_at(types, (size_t)i));
+        int64_t at = i - offset + 1 > 0 ? i - offset + 1 : 0;
+        c->layer[i].indexes = types     ? type && !strcmp(type, "full")
+                              : pattern ? pattern[i] == 'F'
+                                        : at % (turn > 1 ? turn : 1) == 0;
+        if (!c->layer[i].indexes) c->hands_seen = true;
+        if (!i && !c->layer[i].indexes)
+            tmb_keys_fail(k, TMB_EDATA, types ? "indexer_types" : "index_topk_pattern",
+                          "the first layer must have an indexer of its own");
+    }
+}
+
+static void read_index(tmb_config *c, tmb_keys *k)
+{
+    if (!c->rules->indexer) return;
+    c->index.heads = (size_t)tmb_key_integer(k, "index_n_heads", 1, HEADS_MAX, 64);
+    c->index.dim = width(k, "index_head_dim", 128);
+    c->index.keep = (size_t)tmb_key_integer(k, "index_topk", 1, POSITIONS_MAX, 2048);
+    c->index.paired = tmb_key_switch(k, &c->rules->index_paired);
+    if (!k->status && (!c->q_rank || c->index.dim < c->rope_dim))
+        tmb_keys_fail(k, TMB_EDATA, c->q_rank ? "index_head_dim" : "q_lora_rank",
+                      "the indexer needs %s", c->q_rank ? "more than qk_rope_head_dim" : "one");
+    for (int i = 0; i < c->layers; i++)
+        c->layer[i].indexes = true;
+    if (c->rules->index_shared) read_shared_index(c, k);
+}
+
 /* Which layers have the gated delta rule, and its sizes. */
 static void read_mixture(tmb_config *c, tmb_keys *k)
 {
@@ -213,6 +252,7 @@ static void read_all(tmb_config *c, tmb_keys *k, const tmb_model *model)
         return;
     }
     read_mixture(c, k);
+    read_index(c, k);
     read_rotating_layers(c, k);
     read_views(c, k);
 }

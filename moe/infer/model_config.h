@@ -40,7 +40,8 @@ typedef enum tmb_layer_kind { TMB_LAYER_ATTENTION, TMB_LAYER_DELTA } tmb_layer_k
 typedef struct tmb_layer_config {
     tmb_layer_kind kind;
     tmb_view view;
-    bool rope; /* llama4 has layers without */
+    bool indexes; /* has an indexer of its own */
+    bool rope;    /* llama4 has layers without */
 } tmb_layer_config;
 
 typedef struct tmb_config {
@@ -54,6 +55,11 @@ typedef struct tmb_config {
     struct tmb_linear_config { /* the gated delta rule */
         size_t key_heads, value_heads, key_dim, value_dim, taps;
     } linear;
+    struct tmb_index_config {    /* which keys are seen */
+        size_t heads, dim, keep; /* heads 0: there is no indexer */
+        bool paired;             /* how its heads turn */
+    } index;
+    bool hands_seen; /* some layers use the choice of the last indexer before them */
     size_t n_experts, top_k;
     size_t groups, top_groups; /* 1, 1: not limited */
     bool renormalize;          /* weights divided by their sum */

@@ -35,6 +35,14 @@ size_t tmb_part_most(const tmb_batch *b)
     return most;
 }
 
+size_t tmb_longest(const tmb_batch *b)
+{
+    size_t longest = 0;
+    for (size_t s = 0; s < b->sequences; s++)
+        if (b->begin[s + 1] - b->begin[s] > longest) longest = b->begin[s + 1] - b->begin[s];
+    return longest;
+}
+
 float *tmb_floats(size_t n, size_t width, tmb_err *err)
 {
     uint64_t bytes;

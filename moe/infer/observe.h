@@ -56,11 +56,22 @@ typedef struct tmb_kv_seen {
     size_t k_width, v_width;
 } tmb_kv_seen;
 
+/* Which keys sparse attention looks at. */
+typedef struct tmb_index_seen {
+    int32_t layer;
+    size_t tokens;
+    /* [tokens, masks, words] bit by bit: key (of a block or compressed ones: number) i of the
+     * token's sequence.  masks: 1, or one for each key head. */
+    const uint64_t *seen;
+    size_t masks, words;
+} tmb_index_seen;
+
 /* Any of them may be NULL.  A status other than TMB_OK ends the run with it. */
 typedef struct tmb_observer {
     tmb_status (*linear)(void *ctx, const tmb_linear_seen *seen, tmb_err *err);
     tmb_status (*router)(void *ctx, const tmb_router_seen *seen, tmb_err *err);
     tmb_status (*kv)(void *ctx, const tmb_kv_seen *seen, tmb_err *err);
+    tmb_status (*index)(void *ctx, const tmb_index_seen *seen, tmb_err *err);
     void *ctx;
 } tmb_observer;
 
@@ -78,9 +89,9 @@ typedef struct tmb_hooks {
                              tmb_err *err);
     /* k and v of tmb_kv_seen, to be changed in place before attention reads them. */
     tmb_status (*kv)(void *ctx, const tmb_kv_seen *seen, float *k, float *v, tmb_err *err);
-    /* values [n] = elements first, first + step, … of a tensor that is no Linear's weight (a norm, a
-     * bias, sinks, a router's correction), to be changed in place when they were read.  Called from
-     * several threads at once. */
+    /* values [n] = elements first, first + step, … of a tensor that is no Linear's weight (a norm,
+     * a bias, sinks, a router's correction), to be changed in place when they were read.  Called
+     * from several threads at once. */
     tmb_status (*vector)(void *ctx, const tmb_tensor *tensor, uint64_t first, uint64_t step,
                          size_t n, float *values, tmb_err *err);
     /* Other experts for the batch: chosen [tokens, top_k] comes as the router chose and is what the

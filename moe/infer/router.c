@@ -134,7 +134,7 @@ tmb_status tmb_route_all(tmb_run *run, tmb_routed *r, tmb_sent *sent)
     r->ties = t.ties;
     tmb_router_seen shown = {.unit = run->layer->router.index,
                              .layer = run->layer->index,
-                             .hidden = run->batch ? run->batch->x : NULL,
+                             .hidden = run->batch ? run->read : NULL,
                              .tokens = run->tokens,
                              .n_experts = c->n_experts,
                              .top_k = c->top_k,

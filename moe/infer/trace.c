@@ -32,7 +32,8 @@ typedef struct tracer {
     size_t n_tensors;
     places *layer; /* [layers] */
     int logits;
-    size_t row; /* the first token of the part that is run */
+    size_t width; /* floats of a row of x */
+    size_t row;   /* the first token of the part that is run */
     uint64_t ties;
     int64_t *wide; /* scratch: [part's tokens * max(top_k, 1)] */
     tmb_arena arena;
@@ -93,7 +94,7 @@ static tmb_status plan_all(tracer *t)
         if (p->topk >= 0)
             p->weight = plan(t, numbered(t, "router_weight", l), TMB_F32, n, c->top_k);
         if (t->what & TMB_TRACE_HIDDEN)
-            p->hidden = plan(t, numbered(t, "hidden", l), TMB_F32, n, c->hidden);
+            p->hidden = plan(t, numbered(t, "hidden", l), TMB_F32, n, tmb_decoder_state(t->d));
     }
     t->logits = t->what & TMB_TRACE_LOGITS ? plan(t, "logits", TMB_F32, n, c->vocab) : -1;
     return TMB_OK;
@@ -170,21 +171,33 @@ static size_t part_end(const tmb_trace_input *in, size_t first)
     return end;
 }
 
+/* The hidden states in rows of x, one behind the other. */
+static tmb_status put_hidden(tracer *t, int tensor, const float *x, size_t rows)
+{
+    size_t state = tmb_decoder_state(t->d);
+    tmb_status status = TMB_OK;
+    if (state == t->width) return put(t, tensor, t->row, rows, x);
+    for (size_t i = 0; !status && i < rows; i++)
+        status = put(t, tensor, t->row + i, 1, x + i * t->width);
+    return status;
+}
+
 /* The loaded layer over all sequences. */
 static tmb_status run_layer(tracer *t, int layer, float *x, size_t *begin)
 {
     const tmb_trace_input *in = t->in;
-    size_t hidden = tmb_decoder_config(t->d)->hidden;
     tmb_observer observer = {.ctx = t, .router = t->what & TMB_TRACE_ROUTER ? see_router : NULL};
     for (size_t s = 0; s < in->sequences; s = part_end(in, s)) {
         size_t end = part_end(in, s), n = in->begin[end] - in->begin[s];
         t->row = in->begin[s];
         for (size_t i = s; i <= end; i++)
             begin[i - s] = in->begin[i] - t->row;
-        tmb_batch batch = {
-            .x = x + t->row * hidden, .begin = begin, .sequences = end - s, .observer = &observer};
+        tmb_batch batch = {.x = x + t->row * t->width,
+                           .begin = begin,
+                           .sequences = end - s,
+                           .observer = &observer};
         TRY(tmb_decoder_run(t->d, &batch, t->err));
-        if (t->layer[layer].hidden >= 0) TRY(put(t, t->layer[layer].hidden, t->row, n, batch.x));
+        if (t->layer[layer].hidden >= 0) TRY(put_hidden(t, t->layer[layer].hidden, batch.x, n));
     }
     return TMB_OK;
 }
@@ -210,7 +223,7 @@ static tmb_status run_head(tracer *t, const float *x)
     tmb_status status = TMB_OK;
     for (size_t row = 0; !status && row < n; row += some) {
         size_t rows = n - row < some ? n - row : some;
-        status = tmb_decoder_head(t->d, x + row * c->hidden, rows, logits, NULL, t->err);
+        status = tmb_decoder_head(t->d, x + row * t->width, rows, logits, NULL, t->err);
         if (!status) status = put(t, t->logits, row, rows, logits);
     }
     free(logits);
@@ -222,13 +235,17 @@ static tmb_status run_all(tracer *t, const tmb_watch *watch)
     const tmb_config *c = tmb_decoder_config(t->d);
     const tmb_trace_input *in = t->in;
     size_t n = in->begin[in->sequences], width = c->top_k ? c->top_k : 1;
-    float *x = malloc(n * c->hidden * sizeof *x);
+    size_t longest = 0;
+    for (size_t s = 0; s < in->sequences; s++)
+        if (in->begin[s + 1] - in->begin[s] > longest) longest = in->begin[s + 1] - in->begin[s];
+    t->width = tmb_decoder_reach(t->d, longest);
+    float *x = malloc(n * t->width * sizeof *x);
     size_t *begin = malloc((in->sequences + 1) * sizeof *begin);
     t->wide = malloc((n * width + in->sequences + 1) * sizeof *t->wide);
     tmb_status status =
         x && begin && t->wide
             ? TMB_OK
-            : tmb_fail_memory(t->err, (uint64_t)n * c->hidden * sizeof *x, "hidden states");
+            : tmb_fail_memory(t->err, (uint64_t)n * t->width * sizeof *x, "hidden states");
     if (!status) status = tmb_decoder_embed(t->d, in->ids, n, x, t->err);
     for (size_t i = 0; !status && i < n; i++)
         t->wide[i] = in->ids[i];

@@ -32,9 +32,9 @@ typedef enum tmb_qk_norm {
 
 /* How logits become chosen experts and their weights. */
 typedef enum tmb_routing {
-    TMB_ROUTING_SOFTMAX,       /* softmax over all, top-k */
-    TMB_ROUTING_SIGMOID,       /* sigmoid, top-k of score + correction, weights without it */
-    TMB_ROUTING_TOP_SOFTMAX,   /* top-k of the logits, softmax over these */
+    TMB_ROUTING_SOFTMAX,     /* softmax over all, top-k of it (+ correction), weights without it */
+    TMB_ROUTING_SIGMOID,     /* sigmoid, top-k of score + correction, weights without it */
+    TMB_ROUTING_TOP_SOFTMAX, /* top-k of the logits, softmax over these */
     TMB_ROUTING_INPUT_SIGMOID, /* top-k of the logits, sigmoid, multiplies the expert's input */
 } tmb_routing;
 
@@ -67,6 +67,9 @@ typedef struct tmb_arch_forward {
     tmb_mixture mixture;
     const char *attention_block; /* NULL: "self_attn" */
     tmb_switch output_gate;      /* q_proj gives a head's query, then a gate for its output */
+    bool indexer;                /* MLA: sparse attention, index_topk … */
+    tmb_switch index_paired;     /* neighbours rotate together in the indexer's heads */
+    bool index_shared;           /* index_topk_freq … : not every layer has an indexer */
     bool norms_from_one;         /* norm weights are stored as distances from one */
     tmb_switch attention_bias;   /* the projections in `biased` must have a bias */
     const char *biased[4];       /* leaves */
@@ -85,7 +88,7 @@ typedef struct tmb_arch_forward {
     const char *block;      /* "mlp": the block of a layer, dense or sparse */
     const char *router;     /* leaf in the block */
     bool router_bias;       /* added to the logits */
-    const char *correction; /* leaf in the block, of TMB_ROUTING_SIGMOID */
+    const char *correction; /* leaf in the block: added to scores for the choice alone */
     tmb_switch use_correction;
     tmb_routing routing;
     tmb_switch renormalize;

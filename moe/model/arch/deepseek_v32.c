@@ -5,18 +5,18 @@
 static const char *const types[] = {"deepseek_v32", NULL};
 static const char *const prefixes[] = {"model.", NULL};
 static const tmb_arch_row rows[] = {
-    TMB_ROWS_AROUND,
-    TMB_ROWS_LAYER_NORMS,
-    TMB_ROWS_INDEXER,
-    TMB_ROWS_MLA,
-    TMB_ROWS_DENSE("mlp"),
-    TMB_ROWS_MOE("mlp"),
-    TMB_ROWS_END,
+    TMB_ROWS_AROUND,       TMB_ROWS_LAYER_NORMS, TMB_ROWS_INDEXER, TMB_ROWS_MLA,
+    TMB_ROWS_DENSE("mlp"), TMB_ROWS_MOE("mlp"),  TMB_ROWS_END,
 };
 static const tmb_arch_fuse fuses[] = {
     TMB_FUSE_MLA,
     TMB_FUSE_INDEXER,
     TMB_FUSES_END,
+};
+static const tmb_arch_forward forward = {
+    TMB_FORWARD_DEEPSEEK_V3,
+    .indexer = true,
+    .index_paired = {NULL, false},
 };
 
 const tmb_arch tmb_arch_deepseek_v32 = {
@@ -27,5 +27,5 @@ const tmb_arch tmb_arch_deepseek_v32 = {
     .fuses = fuses,
     .quirks = TMB_QUIRK_MLA,
     .engines_note = TMB_NOTE_MLA,
-    .not_run = "its sparse attention",
+    .forward = &forward,
 };

@@ -12,6 +12,22 @@ static const tmb_arch_row rows[] = {
     TMB_ROWS_MOE("mlp"),
     TMB_ROWS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .attention_bias = {"use_bias", false},
+    .biased = {"q_proj", "k_proj", "v_proj", "o_proj"},
+    .paired = {NULL, true},
+    .theta = 5e5,
+    .eps = 1e-5,
+    .block = "mlp",
+    .router = "gate",
+    .correction = "moe_statics.e_score_correction_bias",
+    .use_correction = {NULL, true},
+    .routing = TMB_ROUTING_SOFTMAX,
+    .renormalize = {NULL, true},
+    .shared = "shared_experts",
+    .shared_key = "moe_num_shared_experts",
+};
 
 const tmb_arch tmb_arch_ernie4_5_moe = {
     .name = "ernie4_5_moe",
@@ -19,4 +35,5 @@ const tmb_arch tmb_arch_ernie4_5_moe = {
     .prefixes = prefixes,
     .rows = rows,
     .quirks = TMB_QUIRK_NO_KV_SCALES,
+    .forward = &forward,
 };

@@ -12,11 +12,15 @@ static void head(tmb_html *h, const tmb_diagnosis *d)
                  "<meta name=\"color-scheme\" content=\"light dark\">\n"
                  "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
                  "style-src 'unsafe-inline'\">\n"
-                 "<title>Routing of %s against %s</title>\n<style>\n",
-                 m->other.path, m->ref.path);
+                 "<title>Routing of %s %s %s</title>\n<style>\n",
+                 m->recipe_path ? m->ref.path : m->other.path, m->recipe_path ? "under" : "against",
+                 m->recipe_path ? m->recipe_path : m->ref.path);
     tmb_html_raw(h, tmb_page_style());
     tmb_html_raw(h, "</style>\n</head>\n<body>\n<main>\n<header>\n<h1>Routing diagnosis</h1>\n");
-    tmb_html_put(h, "<p class=\"sub\"><b>%s</b> against <b>%s</b>", m->other.path, m->ref.path);
+    if (m->recipe_path)
+        tmb_html_put(h, "<p class=\"sub\"><b>%s</b> under <b>%s</b>", m->ref.path, m->recipe_path);
+    else
+        tmb_html_put(h, "<p class=\"sub\"><b>%s</b> against <b>%s</b>", m->other.path, m->ref.path);
     if (m->ref.arch && *m->ref.arch) tmb_html_put(h, ", %s", m->ref.arch);
     tmb_html_put(h, ", %zu layers", d->n_layers);
     if (d->n_sparse != d->n_layers) tmb_html_put(h, ", %zu with a router", d->n_sparse);

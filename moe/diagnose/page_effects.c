@@ -95,7 +95,8 @@ void tmb_page_split(tmb_html *h, const tmb_diagnosis *d)
     tmb_html_raw(h,
                  "<section><h2>What moved the router's logits</h2>\n<p>With W the router's weight "
                  "and x its input, the change is W·dx (other inputs), dW·x (the router itself) "
-                 "and dW·dx.</p>\n<div class=\"pair\">\n<figure>");
+                 "and dW·dx. Where parts cancel each other, their "
+                 "shares add up to more than 100 %.</p>\n<div class=\"pair\">\n<figure>");
     split_bars(h, d);
     tmb_html_raw(h, "<figcaption>");
     square(h, "s1", "W·dx, inputs");

@@ -37,7 +37,7 @@ static void curve(tmb_html *h, const char *class, const double *y, size_t n, dou
 /* Experts by their load in the reference, the fullest first, and in the same order the other's. */
 static void small(tmb_html *h, const tmb_diag_layer *l, sorted *order, double *y)
 {
-    double mean = 0, most = 2;
+    double mean = 0, most = 1.5;
     size_t n = l->n_experts;
     for (size_t i = 0; i < n; i++) {
         order[i] = (sorted){&l->experts[i], i};

@@ -71,7 +71,7 @@ void tmb_page_glossary(tmb_html *h, const tmb_diagnosis *d)
         {"local", "measured with the reference's exact inputs, so without what earlier layers did"},
         {"gate mass", "the weights by which the chosen experts' outputs are multiplied"},
     };
-    tmb_html_raw(h, "<section><h2>Words</h2>\n<dl class=\"facts\">\n");
+    tmb_html_raw(h, "<section><h2>Words</h2>\n<dl class=\"facts words\">\n");
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         fact(h, words[i][0], words[i][1]);
     for (int k = 0; k < TMB_METRICS; k++) {

@@ -6,7 +6,10 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { FEW = 20 }; /* a share of fewer positions is not drawn */
+enum {
+    FEW = 20,    /* a share of fewer positions is not drawn, */
+    POINTS = 200 /* nor one of fewer than this part of them all */
+};
 
 static uint64_t sum_of(const uint64_t bins[TMB_MARGIN_BINS])
 {
@@ -122,14 +125,14 @@ static void distribution(tmb_html *h, const tmb_diagnosis *d, tmb_axis x, const 
 static size_t shares(double *x, double *y, const uint64_t *part, const uint64_t *of, double least)
 {
     size_t n = 0;
-    uint64_t a = 0, b = 0;
+    uint64_t a = 0, b = 0, few = sum_of(of) / POINTS;
     double from = -1, to = 0; /* neighbours are put together until there are enough */
     for (int i = 0; i < TMB_MARGIN_BINS; i++) {
         a += part[i];
         b += of[i];
         if (of[i] && from < 0) from = i;
         if (of[i]) to = i;
-        if (b < FEW || (i < 2 && b < 4 * FEW)) continue;
+        if (b < FEW || b < few) continue;
         x[n] = exp2(((from + to) / 2 - 0.5) / 4 - 16);
         y[n] = (double)a / (double)b;
         n += x[n] >= least;

@@ -112,6 +112,8 @@ static const char style[] =
     ".facts{display:grid;grid-template-columns:minmax(96px,max-content) minmax(0,1fr);gap:3px 18px;"
     "margin:8px 0;font-size:13px}\n"
     ".facts dt{color:var(--mu)}.facts dd{margin:0;overflow-wrap:anywhere}\n"
+    ".words{display:block;columns:2 340px;column-gap:40px}\n"
+    ".words dt{break-after:avoid}.words dd{margin-bottom:5px;break-inside:avoid}\n"
     ".causes{padding:0;margin:0;list-style:none}\n"
     ".causes li{padding:8px 0;border-top:1px solid var(--so);overflow-wrap:anywhere}\n"
     ".causes li:first-child{border-top:0}\n"

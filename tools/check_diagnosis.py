@@ -83,9 +83,9 @@ def load_figures(tokens, ranks):
 def layer_figures(h, ranks, noise_margin):
     """Means over positions by name, and the positions themselves where a bootstrap wants them."""
     a, b = (np.asarray(h[f"{w}_logits"], np.float64) for w in ("ref", "other"))
-    ca, cb = (np.asarray(h[f"{w}_chosen"]) for w in ("ref", "other"))
-    wa, wb = (np.asarray(h[f"{w}_weight"], np.float64) for w in ("ref", "other"))
-    n, experts = a.shape
+    n, experts = a.shape  # a column of one number is stored as a row
+    ca, cb = (np.asarray(h[f"{w}_chosen"]).reshape(n, -1) for w in ("ref", "other"))
+    wa, wb = (np.asarray(h[f"{w}_weight"], np.float64).reshape(n, -1) for w in ("ref", "other"))
     k = ca.shape[1]
     sa, sb = one_hot(ca, experts) > 0, one_hot(cb, experts) > 0
     both, either = (sa & sb).sum(1), (sa | sb).sum(1)
@@ -174,7 +174,8 @@ def read_safetensors(path):
 def check_traces(report, h5, ref_path, other_path):
     ref, other = read_safetensors(ref_path), read_safetensors(other_path)
     ids = np.asarray(h5["tokens/ids"])
-    tell("tokens", float((np.asarray(ref["input_ids"]).ravel() != ids).sum()), 0.0, 0)
+    if not np.array_equal(np.asarray(ref["input_ids"]).ravel(), ids):
+        sys.exit(f"{ref_path}: holds other tokens than routing.h5")
     flat = lambda x: np.asarray(x, np.float64).reshape(len(ids), -1)
     for l, layer in enumerate(report["layers"]):
         x, y = flat(ref[f"hidden.{l}"]), flat(other[f"hidden.{l}"])
@@ -182,7 +183,8 @@ def check_traces(report, h5, ref_path, other_path):
         tell(f"layer {l} hidden_error", value_of(layer["metrics"]["hidden_error"]), want, 1e-6)
         h = h5.get(f"tokens/layer_{l:03d}")
         for who, plain in (("ref", ref), ("other", other)) if h is not None else ():
-            chosen, logits = np.asarray(h[f"{who}_chosen"]), np.asarray(h[f"{who}_logits"])
+            chosen, logits = (np.asarray(h[f"{who}_{x}"]) for x in ("chosen", "logits"))
+            chosen = chosen.reshape(len(ids), -1)
             differ = (np.asarray(plain[f"router_topk.{l}"]) != chosen).any(1).sum()
             tell(f"layer {l} {who}: routes unlike a plain run's", float(differ), 0.0, 0)
             away = np.abs(np.asarray(plain[f"router_logits.{l}"]) - logits).max()

@@ -5,6 +5,7 @@
 #include "kernels/base/team.h"
 #include "kernels/cpu/cpu.h"
 #include "moe/eval/acts.h"
+#include "moe/eval/predict.h"
 #include "moe/infer/forward.h"
 
 #include <math.h>
@@ -117,23 +118,6 @@ static tmb_status run_model(const evaluation *e, int model, tmb_err *err)
 
 /* --- what is predicted ---------------------------------------------------------------------- */
 
-typedef struct scores {
-    double log_sum; /* ln of the sum of exp(logit) */
-    size_t top;     /* the id with the largest logit, the first of equals */
-} scores;
-
-static scores score(const float *logits, size_t vocab)
-{
-    scores s = {0};
-    for (size_t v = 1; v < vocab; v++)
-        if (logits[v] > logits[s.top]) s.top = v;
-    double sum = 0, most = (double)logits[s.top];
-    for (size_t v = 0; v < vocab; v++)
-        sum += exp((double)logits[v] - most);
-    s.log_sum = most + log(sum);
-    return s;
-}
-
 /* Rows of the head, shared by threads: each writes its own tally. */
 typedef struct rows {
     const evaluation *e;
@@ -147,18 +131,13 @@ static void score_row(void *ctx, size_t i)
     const evaluation *e = r->e;
     const float *x = e->logits[0] + i * e->vocab;
     size_t next = (size_t)r->next[i];
-    scores s = score(x, e->vocab);
+    tmb_prediction s = tmb_predict(x, e->vocab);
     r->of[i] = (tally){.scored = 1, .nll = s.log_sum - (double)x[next]};
     if (e->n_models == 1) return;
     const float *y = e->logits[1] + i * e->vocab;
-    scores t = score(y, e->vocab);
-    double kl = 0;
-    for (size_t v = 0; v < e->vocab; v++) {
-        double p = (double)y[v] - t.log_sum, q = (double)x[v] - s.log_sum;
-        kl += exp(p) * (p - q);
-    }
+    tmb_prediction t = tmb_predict(y, e->vocab);
     r->of[i].ref_nll = t.log_sum - (double)y[next];
-    r->of[i].kl = kl;
+    r->of[i].kl = tmb_prediction_kl(y, &t, x, &s, e->vocab);
     r->of[i].same = s.top == t.top;
     r->of[i].flips = (s.top == next) != (t.top == next);
 }

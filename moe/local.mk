@@ -84,17 +84,30 @@ libtombac_a_SOURCES +=           \
 	moe/calib/stats_internal.h \
 	moe/calib/tap.c          \
 	moe/calib/tap.h          \
-	moe/diagnose/boot.c \
-	moe/diagnose/boot.h \
+	moe/diagnose/boot.c      \
+	moe/diagnose/boot.h      \
+	moe/diagnose/compare.c   \
 	moe/diagnose/diagnosis.c \
 	moe/diagnose/diagnosis.h \
-	moe/diagnose/html.c \
-	moe/diagnose/html.h \
+	moe/diagnose/finish.c    \
+	moe/diagnose/formula.c   \
+	moe/diagnose/formula.h   \
+	moe/diagnose/gate.c      \
+	moe/diagnose/gate.h      \
+	moe/diagnose/head.c      \
+	moe/diagnose/html.c      \
+	moe/diagnose/html.h      \
 	moe/diagnose/html_numbers.c \
-	moe/diagnose/metric.c \
-	moe/diagnose/metric.h \
-	moe/diagnose/page.c \
-	moe/diagnose/page.h \
+	moe/diagnose/lockstep.c  \
+	moe/diagnose/lockstep.h  \
+	moe/diagnose/manifest.c  \
+	moe/diagnose/manifest.h  \
+	moe/diagnose/metric.c    \
+	moe/diagnose/metric.h    \
+	moe/diagnose/noise.c     \
+	moe/diagnose/noise.h     \
+	moe/diagnose/page.c      \
+	moe/diagnose/page.h      \
 	moe/diagnose/page_ablation.c \
 	moe/diagnose/page_advice.c \
 	moe/diagnose/page_causes.c \
@@ -108,16 +121,33 @@ libtombac_a_SOURCES +=           \
 	moe/diagnose/page_ranked.c \
 	moe/diagnose/page_style.c \
 	moe/diagnose/page_verdict.c \
-	moe/diagnose/run.h \
-	moe/diagnose/svg.c \
-	moe/diagnose/svg.h \
+	moe/diagnose/pass.c      \
+	moe/diagnose/report.c    \
+	moe/diagnose/report.h    \
+	moe/diagnose/report_cause.c \
+	moe/diagnose/report_internal.h \
+	moe/diagnose/run.h       \
+	moe/diagnose/score.c     \
+	moe/diagnose/spill.c     \
+	moe/diagnose/spill.h     \
+	moe/diagnose/store.c     \
+	moe/diagnose/svg.c       \
+	moe/diagnose/svg.h       \
 	moe/diagnose/svg_marks.c \
+	moe/diagnose/tally.c     \
+	moe/diagnose/tally.h     \
+	moe/diagnose/traces.c    \
+	moe/diagnose/traces.h    \
+	moe/diagnose/variants.c  \
+	moe/diagnose/watch.c     \
 	moe/eval/acts.c          \
 	moe/eval/acts.h          \
 	moe/eval/acts_facts.h    \
 	moe/eval/acts_open.c     \
 	moe/eval/eval.c          \
 	moe/eval/eval.h          \
+	moe/eval/predict.c       \
+	moe/eval/predict.h       \
 	moe/fly/acts.c           \
 	moe/fly/fly.c            \
 	moe/fly/fly.h            \

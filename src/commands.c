@@ -7,8 +7,9 @@
 #include <string.h>
 
 #define COMMANDS                                                                                   \
-    X(plan) X(quantize) X(verify) X(inspect) X(trace) X(doctor) X(tokenize) X(calibrate) X(stats)  \
-    X(eval) X(bench)
+    X(plan)                                                                                        \
+    X(quantize) X(verify) X(inspect) X(trace) X(doctor) X(tokenize) X(calibrate) X(stats) X(eval)  \
+        X(diagnose) X(bench)
 
 #define X(name) extern const tmb_command tmb_command_##name;
 COMMANDS

@@ -15,6 +15,7 @@ front_door =                     \
 	src/bench_report.h       \
 	src/cmd_bench.c          \
 	src/cmd_calibrate.c      \
+	src/cmd_diagnose.c       \
 	src/cmd_doctor.c         \
 	src/cmd_eval.c           \
 	src/cmd_inspect.c        \
@@ -30,6 +31,10 @@ front_door =                     \
 	src/data_args.h          \
 	src/device.c             \
 	src/device.h             \
+	src/diagnose.h           \
+	src/diagnose_diff.c      \
+	src/diagnose_files.c     \
+	src/diagnose_print.c     \
 	src/emit.c               \
 	src/emit.h               \
 	src/estimate.c           \

@@ -13,6 +13,8 @@
 #include "moe/diagnose/boot.h"
 #include "moe/diagnose/diagnosis.h"
 #include "moe/infer/forward.h"
+#include "moe/io/store.h"
+#include "moe/quantize/plan.h"
 #include "moe/tokens/data.h"
 
 /* A model with its hooks.  Hooks have scratch of their own, so each rank opens them for itself. */
@@ -40,12 +42,15 @@ struct tmb_variant {
     void (*close)(void *own);
     /* Before each batch of each layer; NULL: need not know. */
     tmb_status (*batch)(void *own, const tmb_variant_batch *batch, tmb_err *err);
-    void *ctx;        /* of open */
-    bool keep_routes; /* for variants that come later in the list */
+    void *ctx;            /* of open */
+    const tmb_plan *plan; /* of a planned variant */
+    bool keep_routes;     /* for variants that come later in the list */
 };
 
 /* A variant of a checkpoint as stored, activations rounded as its formats say (moe/eval/acts.h). */
 tmb_variant tmb_variant_stored(const char *name, const tmb_model *model);
+/* What quantize would make by a plan, nothing written (moe/fly/fly.h); the plan must outlive it. */
+tmb_variant tmb_variant_planned(const char *name, const tmb_plan *plan);
 
 typedef struct tmb_run_options {
     const char *comm;     /* "threads" (or NULL), "mpi" */
@@ -104,7 +109,8 @@ typedef struct tmb_diagnose_options {
     uint32_t replicates; /* 0: TMB_BOOT_REPLICATES */
     uint32_t ep_ranks;   /* 0: 8, or as many as there are experts */
     bool no_noise;       /* no rerun of the reference */
-    const char *traces;  /* routing.h5 to write token by token; NULL: none */
+    bool traces;         /* every token's routing too (traces.h) */
+    tmb_store *store;    /* where to; rank 0 alone needs it, borrowed */
 } tmb_diagnose_options;
 
 /* Everything of a diagnosis but its causes, verdict, and the manifest's models and recipe.

@@ -7,12 +7,10 @@
 
 #include "moe/diagnose/report.h"
 
-#include <stddef.h>
 #include <stdlib.h>
 
 typedef struct options {
     tmb_common common;
-    bool layers;
 } options;
 
 static const char *number(char out[32], double v)
@@ -21,27 +19,27 @@ static const char *number(char out[32], double v)
     return out;
 }
 
-static tmb_status print(const tmb_report_diff *d, const options *o, tmb_err *err)
+/* Overall figures, and those of layers whose intervals lie apart. */
+static tmb_status print(const tmb_report_diff *d, tmb_err *err)
 {
     char a[32], b[32], lo[2][32], hi[2][32];
     tmb_table t;
     if (!d->same_data) printf("note: the two were measured on different data\n");
     if (!d->same_reference) printf("note: the two have different references\n");
-    tmb_table_open(&t, o->layers ? ">layer|metric|>A|>B|>95 % of A|>95 % of B|"
-                                 : "metric|>A|>B|>95 % of A|>95 % of B|");
+    tmb_table_open(&t, ">layer|metric|>A|>B|>95 % of A|>95 % of B|");
     for (size_t i = 0; i < d->n; i++) {
         const tmb_report_change *c = &d->changes[i];
         char layer[32] = "all";
         if (c->layer >= 0) snprintf(layer, sizeof layer, "%d", c->layer);
-        if (c->layer >= 0 && !o->layers) continue;
-        tmb_table_row(&t, "%s%s%s\t%s\t%s\t%s \xe2\x80\xa6 %s\t%s \xe2\x80\xa6 %s\t%s",
-                      o->layers ? layer : "", o->layers ? "\t" : "", tmb_metric_of(c->metric)->name,
-                      number(a, c->a.value), number(b, c->b.value), number(lo[0], c->a.lo),
-                      number(hi[0], c->a.hi), number(lo[1], c->b.lo), number(hi[1], c->b.hi),
-                      c->apart ? "*" : "");
+        if (c->layer >= 0 && !c->apart) continue;
+        tmb_table_row(&t, "%s\t%s\t%s\t%s\t%s \xe2\x80\xa6 %s\t%s \xe2\x80\xa6 %s\t%s", layer,
+                      tmb_metric_of(c->metric)->name, number(a, c->a.value), number(b, c->b.value),
+                      number(lo[0], c->a.lo), number(hi[0], c->a.hi), number(lo[1], c->b.lo),
+                      number(hi[1], c->b.hi), c->apart ? "*" : "");
     }
     if (!tmb_table_close(&t, 0, stdout)) return tmb_fail_memory(err, 0, "the table");
-    printf("\nA %s, B %s; * the intervals do not overlap\n", d->other[0], d->other[1]);
+    printf("\nA is %s, B is %s; * the intervals do not overlap: of layers only such are shown\n",
+           d->other[0], d->other[1]);
     return TMB_OK;
 }
 
@@ -86,7 +84,7 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     if (!status && o.common.json)
         status = json(&diff, err);
     else if (!status && !o.common.quiet)
-        status = diff.n ? print(&diff, &o, err) : TMB_OK;
+        status = diff.n ? print(&diff, err) : TMB_OK;
     if (!status && diff.n) status = TMB_EDIFFER;
     tmb_report_diff_free(&diff);
     tmb_json_free(a);
@@ -94,10 +92,7 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     return status;
 }
 
-static const tmb_arg args[] = {
-    {"layers", 0, TMB_ARG_FLAG, offsetof(options, layers), NULL, "layer by layer too", NULL},
-    {0},
-};
+static const tmb_arg args[] = {{0}};
 
 const tmb_command tmb_command_diagnose_diff = {
     .name = "diagnose diff",
@@ -105,7 +100,7 @@ const tmb_command tmb_command_diagnose_diff = {
     .about = "Compare two reports of diagnose, metric by metric",
     .help = "Exits with 1 when any figure differs. What is of another time or place is no "
             "difference.\n"
-            "  tombac diagnose diff before/report.json after/report.json --layers\n",
+            "  tombac diagnose diff before/report.json after/report.json\n",
     .operand = "report.json",
     .least = 2,
     .most = 2,

@@ -26,8 +26,7 @@ static void print_help(FILE *to)
           "  tombac quantize MODEL --recipe nvfp4-experts -o OUT\n"
           "  tombac verify OUT --against MODEL\n"
           "\n"
-          "Exit status: 0 done, 64 usage or recipe, 65 bad data or a failed verification,\n"
-          "66 no input, 69 not on this machine, 70 a bug, 71 system, 73 cannot create, 74 I/O.\n",
+          "Exit status: 0 done, 1 what was compared differs, 64 and above an error (man tombac).\n",
           to);
 }
 

@@ -31,6 +31,16 @@ void tmb_boot_close(tmb_boot *boot)
     *boot = (tmb_boot){0};
 }
 
+void tmb_boot_centre(const tmb_boot *boot, double value, double *draws)
+{
+    double sum = 0;
+    for (uint32_t b = 0; b < boot->replicates; b++)
+        sum += draws[b];
+    double shift = value - sum / boot->replicates;
+    for (uint32_t b = 0; b < boot->replicates; b++)
+        draws[b] = draws[b] + shift > 0 ? draws[b] + shift : 0; /* none of them can be negative */
+}
+
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;

@@ -26,6 +26,10 @@ void tmb_boot_close(tmb_boot *boot);
 /* Of sum(num) / sum(den) over sequences; num, den [sequences], `step` numbers apart. */
 tmb_interval tmb_boot_ratio(const tmb_boot *boot, const double *num, const double *den,
                             size_t step);
+/* Move draws so that their mean is value: for a figure that resampling itself raises (how uneven
+ * counts are), whose plain interval would lie above what was measured (Efron and Tibshirani, 10.6).
+ */
+void tmb_boot_centre(const tmb_boot *boot, double value, double *draws);
 /* value, with the 2.5 and 97.5 per cent points of draws [boot->replicates], which are sorted here;
  * NaN ones do not count.  One sequence: lo and hi NaN. */
 tmb_interval tmb_boot_interval(const tmb_boot *boot, double value, double *draws);

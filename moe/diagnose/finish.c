@@ -118,6 +118,15 @@ static void resample(void *ctx, size_t b)
     free(load);
 }
 
+/* Figures of how uneven a load is, or how far one is from another: drawing sequences again adds to
+ * them.  Counts of experts stay as they are drawn. */
+static bool uneven(int m)
+{
+    bool count = m == TMB_M_DEAD || m == TMB_M_DEAD_REF || m == TMB_M_OVERLOADED ||
+                 m == TMB_M_OVERLOADED_REF;
+    return m >= TMB_M_LOAD && m < TMB_M_VALUES && !count;
+}
+
 /* Column m of rows [replicates, TMB_METRICS] as an interval. */
 static tmb_status interval(const tmb_boot *boot, double value, const double *rows, int m,
                            tmb_interval *out, tmb_err *err)
@@ -126,6 +135,7 @@ static tmb_status interval(const tmb_boot *boot, double value, const double *row
     if (!draws) return tmb_fail_memory(err, boot->replicates * 8, "the bootstrap");
     for (uint32_t b = 0; b < boot->replicates; b++)
         draws[b] = rows[b * TMB_METRICS + (size_t)m];
+    if (uneven(m)) tmb_boot_centre(boot, value, draws);
     *out = tmb_boot_interval(boot, value, draws);
     free(draws);
     return TMB_OK;

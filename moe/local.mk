@@ -182,6 +182,7 @@ libtombac_a_SOURCES +=           \
 	moe/infer/keys.c         \
 	moe/infer/keys.h         \
 	moe/infer/load.c         \
+	moe/infer/mamba.c        \
 	moe/infer/memory.c       \
 	moe/infer/mla.c          \
 	moe/infer/mlp.c          \

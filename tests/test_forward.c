@@ -271,11 +271,11 @@ int main(int argc, char **argv)
     static const char *const shipped[] = {"mixtral",     "qwen3_moe",     "deepseek_v3_fp8",
                                           "gpt_oss",     "gpt_oss_mxfp4", "llama4_mm",
                                           "minimax_m2",  "kimi_k25_int4", "qwen3_vl_moe",
-                                          "qwen3_5_moe", "ernie4_5_moe"};
+                                          "qwen3_5_moe", "ernie4_5_moe",  "nemotron_h_latent"};
     static const char *const own[] = {
-        "qwen2_moe",  "olmoe",       "deepseek_v2", "deepseek_v3",
-        "kimi_k2",    "glm4_moe",    "llama4_text", "qwen3_moe_window",
-        "qwen3_next", "glm_moe_dsa", "deepseek_v32"};
+        "qwen2_moe",  "olmoe",       "deepseek_v2",  "deepseek_v3",
+        "kimi_k2",    "glm4_moe",    "llama4_text",  "qwen3_moe_window",
+        "qwen3_next", "glm_moe_dsa", "deepseek_v32", "nemotron_h"};
     const char *srcdir = getenv("srcdir");
     char folder[4096], ref[4200];
     for (int i = 1; i < argc; i++) {
@@ -296,6 +296,5 @@ int main(int argc, char **argv)
     }
     check_refused(srcdir, "minimax_m3", "sparse attention");
     check_refused(srcdir, "deepseek_v4", "deepseek_v4 models");
-    check_refused(srcdir, "nemotron_h_latent", "Mamba");
     return done();
 }

@@ -48,12 +48,6 @@ bool tmb_attention_turns(const tmb_run *run)
     return run->d->config.layer[run->layer->index].rope;
 }
 
-const char *tmb_attention_name(const tmb_decoder *d)
-{
-    const char *name = d->config.rules->attention_block;
-    return name ? name : "self_attn";
-}
-
 tmb_status tmb_attention_show_kv(tmb_heads *s)
 {
     const tmb_run *run = s->run;
@@ -75,7 +69,7 @@ tmb_status tmb_attention_biases(tmb_binder *b)
     if (!tmb_json_bool(told, r->attention_bias.otherwise)) return TMB_OK;
     for (int i = 0; i < 4 && r->biased[i]; i++) {
         tmb_vector bias = {0};
-        tmb_bind_part(b, tmb_attention_name(b->d), r->biased[i]);
+        tmb_bind_part(b, tmb_block_name(b->d), r->biased[i]);
         const tmb_unit *u = tmb_model_find(b->d->model, b->name);
         if (!u) continue; /* q_a_proj of a model without it */
         TRY(tmb_bind_vector(b, &bias, ".bias", (size_t)u->out));

@@ -59,7 +59,5 @@ uint64_t tmb_attention_bytes(const tmb_decoder *d, uint64_t tokens, uint64_t lon
 /* Biases that config.json tells of are there. */
 struct tmb_binder;
 tmb_status tmb_attention_biases(struct tmb_binder *b) TMB_CHECKED;
-/* The block's name: "self_attn". */
-const char *tmb_attention_name(const tmb_decoder *d);
 
 #endif

@@ -67,6 +67,12 @@ tmb_status tmb_bind_norm(tmb_binder *b, tmb_vector *v, size_t n)
     return TMB_OK;
 }
 
+const char *tmb_block_name(const tmb_decoder *d)
+{
+    const char *name = d->config.rules->mixer_block;
+    return name ? name : "self_attn";
+}
+
 const tmb_json *tmb_bind_key(const tmb_binder *b, const char *key)
 {
     return key ? tmb_json_get(tmb_dims_text(b->d->model->ckpt->config), key) : NULL;
@@ -113,16 +119,26 @@ tmb_status tmb_bind_linear(tmb_binder *b, tmb_weight *w, const char *block, cons
     return tmb_bind_weight(b, w, out, in);
 }
 
+static const char *or_usual(const char *told, const char *usual)
+{
+    return told ? told : usual;
+}
+
 static tmb_status bind_layer(tmb_binder *b)
 {
     const tmb_config *c = &b->d->config;
+    const tmb_arch_forward *r = c->rules;
     tmb_decoder_layer *l = b->layer;
-    tmb_bind_part(b, "", "input_layernorm");
-    TRY(tmb_bind_norm(b, &l->input_norm, c->hidden));
-    tmb_bind_part(b, "", "post_attention_layernorm");
+    tmb_halves halves = c->layer[l->index].halves;
+    if (halves != TMB_HALVES_SECOND) {
+        tmb_bind_part(b, "", or_usual(r->first_norm, "input_layernorm"));
+        TRY(tmb_bind_norm(b, &l->input_norm, c->hidden));
+        l->block = tmb_block_of(c, l->index);
+        TRY(l->block->bind(b));
+    }
+    if (halves == TMB_HALVES_FIRST) return TMB_OK;
+    tmb_bind_part(b, "", or_usual(r->second_norm, "post_attention_layernorm"));
     TRY(tmb_bind_norm(b, &l->post_norm, c->hidden));
-    l->block = tmb_block_of(c, l->index);
-    TRY(l->block->bind(b));
     return tmb_bind_mlp(b);
 }
 
@@ -151,7 +167,7 @@ tmb_status tmb_decoder_bind(tmb_decoder *d, tmb_err *err)
 {
     tmb_binder b = {.d = d, .err = err};
     const tmb_config *c = &d->config;
-    tmb_bind_name(&b, "%sembed_tokens", d->model->prefix);
+    tmb_bind_name(&b, "%s%s", d->model->prefix, or_usual(c->rules->embedding, "embed_tokens"));
     char name[TMB_NAME_MAX + 16];
     snprintf(name, sizeof name, "%s.weight", b.name);
     const tmb_tensor *t = tmb_checkpoint_find(d->model->ckpt, name);
@@ -163,7 +179,7 @@ tmb_status tmb_decoder_bind(tmb_decoder *d, tmb_err *err)
                         tmb_bind_shard(&b, t), t->name, c->hidden);
     d->embedding = t;
     d->config.vocab = (size_t)t->shape[0];
-    tmb_bind_name(&b, "%snorm", d->model->prefix);
+    tmb_bind_name(&b, "%s%s", d->model->prefix, or_usual(c->rules->last_norm, "norm"));
     TRY(tmb_bind_norm(&b, &d->final_norm, c->hidden));
     TRY(bind_head(&b));
 

@@ -36,6 +36,8 @@ tmb_status tmb_bind_linear(tmb_binder *b, tmb_weight *w, const char *block, cons
 /* w = the unit, whose shape must be that. */
 tmb_status tmb_bind_unit(tmb_binder *b, tmb_weight *w, const tmb_unit *u, size_t out,
                          size_t in) TMB_CHECKED;
+/* What the block of a layer's first half is called: "self_attn". */
+const char *tmb_block_name(const tmb_decoder *d);
 /* A key of the text config, NULL when it is not there. */
 const tmb_json *tmb_bind_key(const tmb_binder *b, const char *key);
 

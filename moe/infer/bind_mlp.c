@@ -6,17 +6,23 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+static bool is_gated(const tmb_binder *b)
+{
+    return b->d->config.rules->activation != TMB_ACTIVATION_RELU2;
+}
+
 static tmb_status bind_mlp(tmb_binder *b, const char *block, tmb_weight mlp[TMB_MLP])
 {
-    static const char *const leaves[] = {"gate_proj", "up_proj", "down_proj"};
     size_t hidden = b->d->config.hidden;
-    tmb_bind_part(b, block, leaves[TMB_GATE]);
+    bool gated = is_gated(b);
+    const char *first = gated ? "gate_proj" : "up_proj";
+    tmb_bind_part(b, block, first);
     const tmb_unit *gate = tmb_model_find(b->d->model, b->name);
     if (!gate) return tmb_bind_missing(b, ".weight");
     size_t width = (size_t)gate->out;
-    TRY(tmb_bind_linear(b, &mlp[TMB_GATE], block, leaves[TMB_GATE], width, hidden));
-    TRY(tmb_bind_linear(b, &mlp[TMB_UP], block, leaves[TMB_UP], width, hidden));
-    return tmb_bind_linear(b, &mlp[TMB_DOWN], block, leaves[TMB_DOWN], hidden, width);
+    TRY(tmb_bind_linear(b, &mlp[TMB_GATE], block, first, width, hidden));
+    if (gated) TRY(tmb_bind_linear(b, &mlp[TMB_UP], block, "up_proj", width, hidden));
+    return tmb_bind_linear(b, &mlp[TMB_DOWN], block, "down_proj", hidden, width);
 }
 
 /* The bias of an expert: its own, or a row of a stack's, which lies as the stack does. */
@@ -62,6 +68,7 @@ static tmb_status bind_experts(tmb_binder *b, const tmb_experts *group)
     for (uint32_t i = 0; i < group->n_units; i++) {
         const tmb_unit *u = &d->model->units[group->units[i]];
         int p = u->proj == TMB_PROJ_GATE ? TMB_GATE : u->proj == TMB_PROJ_UP ? TMB_UP : TMB_DOWN;
+        if (p == TMB_UP && !is_gated(b)) p = TMB_GATE;
         if (u->linear && u->expert >= 0 && (size_t)u->expert < n &&
             (p != TMB_DOWN || u->proj == TMB_PROJ_DOWN))
             units[(size_t)u->expert * TMB_MLP + (size_t)p] = u;
@@ -69,11 +76,12 @@ static tmb_status bind_experts(tmb_binder *b, const tmb_experts *group)
     for (size_t e = 0; e < n; e++)
         for (int p = 0; p < TMB_MLP; p++) {
             const tmb_unit *u = units[e * TMB_MLP + (size_t)p], *gate = units[e * TMB_MLP];
+            if (p == TMB_UP && !is_gated(b)) continue;
             if (!u || !gate)
                 return tmb_fail(b->err, TMB_EDATA,
-                                "%s: %s: expert %zu is not whole; it needs gate, up and down",
-                                d->model->ckpt->path, group->name, e);
-            size_t width = (size_t)gate->out, hidden = d->config.hidden;
+                                "%s: %s: expert %zu is not whole; it needs %sup and down",
+                                d->model->ckpt->path, group->name, e, is_gated(b) ? "gate, " : "");
+            size_t width = (size_t)gate->out, hidden = d->config.expert_in;
             tmb_weight *w = &l->experts[e * TMB_MLP + (size_t)p];
             TRY(tmb_bind_unit(b, w, u, p == TMB_DOWN ? hidden : width,
                               p == TMB_DOWN ? width : hidden));
@@ -108,6 +116,10 @@ static tmb_status bind_sparse(tmb_binder *b, const tmb_experts *group)
             l->correction = (tmb_vector){0};
         else if (!l->correction.tensor)
             return tmb_bind_missing(b, "");
+    }
+    if (c->latent) {
+        TRY(tmb_bind_linear(b, &l->latent[0], r->block, "fc1_latent_proj", c->latent, c->hidden));
+        TRY(tmb_bind_linear(b, &l->latent[1], r->block, "fc2_latent_proj", c->hidden, c->latent));
     }
     if (!has_shared(b)) return bind_experts(b, group);
     char block[64];

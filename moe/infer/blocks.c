@@ -2,7 +2,7 @@
 #include "config.h"
 #include "moe/infer/decoder.h"
 
-extern const tmb_block tmb_block_gqa, tmb_block_mla, tmb_block_delta;
+extern const tmb_block tmb_block_gqa, tmb_block_mla, tmb_block_delta, tmb_block_mamba;
 
 static const tmb_block *const attentions[] = {
     [TMB_ATTENTION_GQA] = &tmb_block_gqa,
@@ -12,6 +12,7 @@ static const tmb_block *const attentions[] = {
 static const tmb_block *const kinds[] = {
     [TMB_LAYER_ATTENTION] = NULL, /* the one of the architecture */
     [TMB_LAYER_DELTA] = &tmb_block_delta,
+    [TMB_LAYER_MAMBA] = &tmb_block_mamba,
 };
 
 const tmb_block *tmb_block_of(const tmb_config *c, int layer)

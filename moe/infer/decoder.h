@@ -35,6 +35,8 @@ typedef struct tmb_weight {
     tmb_vector bias;
 } tmb_weight;
 
+/* Parts of an MLP.  In one without a gate the up projection takes the gate's place, and there is
+ * nothing in its own. */
 enum { TMB_GATE, TMB_UP, TMB_DOWN, TMB_MLP };
 
 /* Weights and vectors that only one kind of block has; its file names their places. */
@@ -58,13 +60,14 @@ typedef struct tmb_block {
 struct tmb_decoder_layer {
     int index;
     bool sparse;
-    const tmb_block *block; /* of the first half */
+    const tmb_block *block; /* of the first half; NULL: there is none */
     tmb_vector input_norm, post_norm, q_norm, k_norm,
         sinks; /* MLA: q_a_layernorm, kv_a_layernorm */
     /* GQA: q, k, v, o.  MLA: q_a (or none), q (from q_a, or from the input), kv_a, kv_b, o. */
     tmb_weight q_a, q, k, v, kv_a, kv_b, o;
     tmb_weight mlp[TMB_MLP]; /* of a dense layer the MLP, of a sparse one the shared experts */
     tmb_weight shared_gate, router;
+    tmb_weight latent[2]; /* into latent experts, and out of them */
     tmb_vector correction;
     tmb_weight own[TMB_OWN_WEIGHTS];
     tmb_vector own_vector[TMB_OWN_VECTORS];
@@ -103,9 +106,10 @@ struct tmb_run {
     const tmb_observer *observer; /* never NULL */
     const tmb_decoder_layer *layer;
     size_t tokens;
-    float *h;          /* [tokens, hidden] the normed input of a half */
-    const float *read; /* [tokens, hidden] what the norm in front of it reads */
-    float *copy;       /* read, where x has other things between its rows */
+    float *h;              /* [tokens, hidden] the normed input of a half */
+    const float *expert_x; /* [tokens, expert_in] what routed experts read: h, or latent */
+    const float *read;     /* [tokens, hidden] what the norm in front of it reads */
+    float *copy;           /* read, where x has other things between its rows */
     tmb_err *err;
 };
 

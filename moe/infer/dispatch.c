@@ -214,8 +214,8 @@ static bool scales_inputs(const tmb_flow *f)
 static void gather_row(void *ctx, size_t i)
 {
     const tmb_flow *f = ctx;
-    size_t hidden = f->run->d->config.hidden;
-    const float *from = f->run->h + f->token[i] * hidden;
+    size_t hidden = f->run->d->config.expert_in;
+    const float *from = f->run->expert_x + f->token[i] * hidden;
     if (scales_inputs(f))
         f->run->d->nn->scale(f->x + i * hidden, from, f->gate[i], hidden);
     else
@@ -237,9 +237,9 @@ tmb_status tmb_flow_there(tmb_flow *f, tmb_rows *rows)
     f->lane[lanes] = n;
     f->token = malloc((n + 1) * sizeof *f->token);
     f->gate = tmb_floats(n, 1, f->run->err);
-    f->x = tmb_floats(n, d->config.hidden, f->run->err);
+    f->x = tmb_floats(n, d->config.expert_in, f->run->err);
     if (!f->token || !f->gate || !f->x)
-        return tmb_fail_memory(f->run->err, n * d->config.hidden * 4, "rows of experts");
+        return tmb_fail_memory(f->run->err, n * d->config.expert_in * 4, "rows of experts");
     list_rows(f, lanes);
     tmb_team_each(d->threads, n, ROWS_A_TURN, gather_row, f);
     *rows = (tmb_rows){.first = f->first,
@@ -271,8 +271,8 @@ static void add_rows(void *ctx, size_t i)
         if (slot < f->first || slot >= f->end) continue;
         size_t lane = chosen[j] % ways(f) * slots + slot - f->first;
         size_t row = lower(f->token, f->lane[lane], f->lane[lane + 1], token);
-        f->run->d->nn->add_scaled(a->out + token * c->hidden, f->x + row * c->hidden,
-                                  scales_inputs(f) ? 1.0f : f->gate[row], c->hidden);
+        f->run->d->nn->add_scaled(a->out + token * c->expert_in, f->x + row * c->expert_in,
+                                  scales_inputs(f) ? 1.0f : f->gate[row], c->expert_in);
     }
 }
 
@@ -291,6 +291,6 @@ tmb_status tmb_flow_back(tmb_flow *f, tmb_rows *rows, float *out)
 
 uint64_t tmb_flow_bytes(const tmb_decoder *d, uint64_t rows)
 {
-    uint64_t width = d->config.hidden + 2, copies = d->ways > 1 ? 3 : 1;
+    uint64_t width = d->config.expert_in + 2, copies = d->ways > 1 ? 3 : 1;
     return rows * copies * width * sizeof(float);
 }

@@ -60,14 +60,15 @@ static tmb_status compute(step *s, float *x)
 {
     tmb_run *run = s->run;
     tmb_decoder *d = run->d;
-    size_t hidden = d->config.hidden, n = 0;
+    size_t hidden = d->config.expert_in, n = 0;
     TRY(enter_all(s, TMB_GATE, x, hidden));
     for (size_t i = 0; i < s->n; i++) {
         size_t rows = rows_of(s, i), at = s->rows->begin[i] * s->width;
         if (!rows) continue;
         const tmb_weight *w = weights_of(s, i);
         s->products[n++] = tmb_product_of(&w[TMB_GATE], s->use[i], rows, s->gate + at);
-        s->products[n++] = tmb_product_of(&w[TMB_UP], s->use[i], rows, s->up + at);
+        if (w[TMB_UP].out)
+            s->products[n++] = tmb_product_of(&w[TMB_UP], s->use[i], rows, s->up + at);
     }
     TRY(tmb_multiply(d, s->products, n, run->err));
     tmb_gate_rows(d, s->gate, s->up, s->rows->begin[s->n], s->width);
@@ -196,6 +197,32 @@ static tmb_status run_shared(tmb_run *run, float *out)
     return status;
 }
 
+/* out [tokens, hidden] = what routed experts give, between the latent projections when there are.
+ */
+static tmb_status run_experts(tmb_run *run, const tmb_sent *sent, float *out)
+{
+    const tmb_config *c = &run->d->config;
+    const tmb_weight *latent = run->layer->latent;
+    size_t n = run->tokens;
+    run->expert_x = run->h;
+    if (!c->latent) {
+        memset(out, 0, n * c->hidden * sizeof *out);
+        return run_routed(run, sent, out);
+    }
+    float *in = tmb_floats(n, c->latent, run->err), *sum = tmb_floats(n, c->latent, run->err);
+    tmb_status status = in && sum ? TMB_OK : TMB_ESYSTEM;
+    if (!status && n) status = tmb_enter_one(run, &latent[0], run->h, in);
+    if (!status) {
+        memset(sum, 0, n * c->latent * sizeof *sum);
+        run->expert_x = in;
+        status = run_routed(run, sent, sum);
+    }
+    if (!status && n) status = tmb_enter_one(run, &latent[1], sum, out);
+    free(in);
+    free(sum);
+    return status;
+}
+
 static tmb_status run_sparse(tmb_run *run, float *out)
 {
     tmb_routed routing = {.logits = NULL};
@@ -205,8 +232,7 @@ static tmb_status run_sparse(tmb_run *run, float *out)
     float *shared = has_shared ? tmb_floats(n, hidden, run->err) : NULL;
     tmb_status status = shared || !has_shared ? tmb_route_all(run, &routing, &sent) : TMB_ESYSTEM;
     if (!status && shared) status = run_shared(run, shared);
-    memset(out, 0, n * hidden * sizeof *out);
-    if (!status) status = run_routed(run, &sent, out);
+    if (!status) status = run_experts(run, &sent, out);
     if (!status && shared) run->d->nn->add_scaled(out, shared, 1.0f, n * hidden);
     tmb_routed_free(&routing, &sent);
     free(shared);

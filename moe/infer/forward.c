@@ -196,9 +196,10 @@ tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err)
     bool copies = d->width != d->config.hidden;
     run.copy = copies ? tmb_floats(tokens, d->config.hidden, err) : NULL;
     tmb_status status = run.h && out && (run.copy || !copies) ? TMB_OK : TMB_ESYSTEM;
-    if (!status && tokens)
+    if (!status && tokens && d->loaded->block)
         status = run_half(&run, &d->loaded->input_norm, out, d->loaded->block->run);
-    if (!status) status = run_half(&run, &d->loaded->post_norm, out, tmb_run_mlp);
+    if (!status && d->loaded->post_norm.tensor)
+        status = run_half(&run, &d->loaded->post_norm, out, tmb_run_mlp);
     if (!status && !is_finite(d, batch->x, tokens))
         status = tmb_fail(
             err, TMB_EDATA,

@@ -6,7 +6,7 @@
 
 static tmb_status bind_gqa(tmb_binder *b)
 {
-    const char *at = tmb_attention_name(b->d);
+    const char *at = tmb_block_name(b->d);
     const tmb_config *c = &b->d->config;
     tmb_decoder_layer *l = b->layer;
     size_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;

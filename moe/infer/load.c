@@ -21,7 +21,7 @@ uint64_t tmb_weight_bytes(const tmb_weight *w)
 }
 
 /* Every weight of a layer but its routed experts, in the order of the enum below. */
-enum { BASE = 7 + TMB_MLP + 2 + TMB_OWN_WEIGHTS };
+enum { BASE = 7 + TMB_MLP + 4 + TMB_OWN_WEIGHTS };
 static void base_weights(tmb_decoder_layer *l, tmb_weight *out[BASE])
 {
     tmb_weight *all[BASE] = {&l->q_a,         &l->q,
@@ -29,7 +29,8 @@ static void base_weights(tmb_decoder_layer *l, tmb_weight *out[BASE])
                              &l->kv_a,        &l->kv_b,
                              &l->o,           &l->mlp[TMB_GATE],
                              &l->mlp[TMB_UP], &l->mlp[TMB_DOWN],
-                             &l->router,      &l->shared_gate};
+                             &l->router,      &l->shared_gate,
+                             &l->latent[0],   &l->latent[1]};
     for (int i = 0; i < BASE; i++)
         out[i] = i < BASE - TMB_OWN_WEIGHTS ? all[i] : &l->own[i - (BASE - TMB_OWN_WEIGHTS)];
 }
@@ -194,6 +195,7 @@ static tmb_status run_job(job *j, tmb_err *err)
 
 static tmb_status make_room(tmb_weight *w, tmb_err *err)
 {
+    if (!w->out) return TMB_OK;
     size_t values = tmb_packed_panels(w->out) * TMB_NN_PANEL * w->in;
     void *room = aligned_alloc(64, values * (w->bf16 ? 2 : 4));
     if (!room)

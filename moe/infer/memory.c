@@ -59,6 +59,8 @@ static uint64_t sparse(const tmb_decoder *d, const tmb_decoder_layer *l, uint64_
         packed =
             most(packed, tmb_bytes_floats(rows + c->n_experts * TMB_NN_ROWS, most(w->in, w->out)));
     }
+    size_t latent = d->hooks.activation ? c->hidden + 3 * c->latent : 2 * c->latent;
+    if (c->latent) shared = tmb_bytes_add(shared, tmb_bytes_floats(tokens, latent));
     return tmb_bytes_add(tmb_bytes_add(bytes, shared),
                          tmb_bytes_add(packed, most(step, mlp(d, l->mlp, tokens))));
 }
@@ -82,10 +84,11 @@ uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
     uint64_t weights = 0, read = reading(d, &d->head, 1), halves = 0, packed = 0;
     for (int i = 0; i < c->layers; i++) {
         const tmb_decoder_layer *l = &d->layers[i];
-        const tmb_weight *base[9 + TMB_OWN_WEIGHTS] = {
-            &l->q_a, &l->q, &l->k, &l->v, &l->kv_a, &l->kv_b, &l->o, l->mlp, &l->mlp[TMB_DOWN]};
+        const tmb_weight *base[11 + TMB_OWN_WEIGHTS] = {
+            &l->q_a,           &l->q,     &l->k,        &l->v, &l->kv_a, &l->kv_b, &l->o, l->mlp,
+            &l->mlp[TMB_DOWN], l->latent, &l->latent[1]};
         for (int w = 0; w < TMB_OWN_WEIGHTS; w++)
-            base[9 + w] = &l->own[w];
+            base[11 + w] = &l->own[w];
         uint64_t held = tmb_decoder_layer_base_bytes(l), group = 0;
         for (size_t b = 0; b < sizeof base / sizeof *base; b++) {
             read = most(read, reading(d, base[b], 1));
@@ -99,7 +102,7 @@ uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
                 group = most(one, d->layer_bytes > held ? d->layer_bytes - held : 0);
         }
         weights = most(weights, tmb_bytes_add(held, group));
-        halves = most(halves, l->block->bytes(d, l, tokens, longest));
+        if (l->block) halves = most(halves, l->block->bytes(d, l, tokens, longest));
         halves = most(halves, l->sparse ? sparse(d, l, tokens) : mlp(d, l->mlp, tokens));
     }
     uint64_t rows = tmb_bytes_floats(tokens, (d->width != c->hidden ? 3 : 2) * c->hidden);

@@ -22,7 +22,7 @@ static tmb_status bind_indexer(tmb_binder *b)
     const tmb_config *c = &b->d->config;
     tmb_decoder_layer *l = b->layer;
     char at[64];
-    snprintf(at, sizeof at, "%s.indexer", tmb_attention_name(b->d));
+    snprintf(at, sizeof at, "%s.indexer", tmb_block_name(b->d));
     TRY(tmb_bind_linear(b, &l->own[INDEX_Q], at, "wq_b", c->index.heads * c->index.dim, c->q_rank));
     TRY(tmb_bind_linear(b, &l->own[INDEX_K], at, "wk", c->index.dim, c->hidden));
     TRY(tmb_bind_linear(b, &l->own[INDEX_WEIGHTS], at, "weights_proj", c->index.heads, c->hidden));
@@ -33,7 +33,7 @@ static tmb_status bind_indexer(tmb_binder *b)
 
 static tmb_status bind_mla(tmb_binder *b)
 {
-    const char *at = tmb_attention_name(b->d);
+    const char *at = tmb_block_name(b->d);
     const tmb_config *c = &b->d->config;
     tmb_decoder_layer *l = b->layer;
     size_t q = c->heads * c->head_dim;

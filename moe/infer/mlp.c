@@ -16,7 +16,10 @@ static void gate_row(void *ctx, size_t i)
 {
     const gating *g = ctx;
     const tmb_decoder *d = g->d;
-    if (d->config.rules->clamped)
+    tmb_activation act = d->config.rules->activation;
+    if (act == TMB_ACTIVATION_RELU2)
+        d->nn->relu2(g->gate + i * g->width, g->width);
+    else if (act == TMB_ACTIVATION_CLAMPED)
         d->nn->swiglu_clamped(g->gate + i * g->width, g->up + i * g->width, g->width, ALPHA,
                               d->config.swiglu_limit);
     else
@@ -44,7 +47,7 @@ tmb_status tmb_run_whole(tmb_run *run, float *y)
     if (!status) status = tmb_enter(run, entered, 2, &seen, &use, &owned);
     tmb_product p[] = {tmb_product_of(&w[TMB_GATE], use, n, gate),
                        tmb_product_of(&w[TMB_UP], use, n, up)};
-    for (int i = 0; !status && i < 2; i++)
+    for (int i = 0; !status && i < (w[TMB_UP].out ? 2 : 1); i++)
         status = tmb_multiply_long(d, &p[i], run->err);
     free(owned);
     owned = NULL;

@@ -88,12 +88,19 @@ static void read_routing(tmb_config *c, tmb_keys *k, const tmb_model *model)
     if (k->status) return;
     bool sigmoid = r->routing == TMB_ROUTING_SIGMOID;
     expect(k, "scoring_func", (const char *const[]){sigmoid ? "sigmoid" : "softmax", NULL});
-    expect(k, "hidden_act", (const char *const[]){"silu", "swish", NULL});
+    if (r->activation == TMB_ACTIVATION_RELU2)
+        expect(k, "mlp_hidden_act", (const char *const[]){"relu2", NULL});
+    else
+        expect(k, "hidden_act", (const char *const[]){"silu", "swish", NULL});
+    if (r->latent_key) c->latent = (size_t)tmb_key_integer(k, r->latent_key, 0, WIDTH_MAX, 0);
+    c->expert_in = c->latent ? c->latent : c->hidden;
     read_groups(c, k);
     c->renormalize = tmb_key_switch(k, &r->renormalize);
     c->routed_scale =
         r->scaled ? (float)tmb_key_number(k, "routed_scaling_factor", 0, 1e6, r->scale) : 1;
-    c->swiglu_limit = r->clamped ? (float)tmb_key_number(k, "swiglu_limit", 0, 1e6, 7) : 0;
+    c->swiglu_limit = r->activation == TMB_ACTIVATION_CLAMPED
+                          ? (float)tmb_key_number(k, "swiglu_limit", 0, 1e6, 7)
+                          : 0;
 }
 
 /* Whether layer i of GLM-5 has an indexer of its own: indexer_types, else index_topk_pattern, else
@@ -136,9 +143,8 @@ static void read_index(tmb_config *c, tmb_keys *k)
 }
 
 /* Which layers have the gated delta rule, and its sizes. */
-static void read_mixture(tmb_config *c, tmb_keys *k)
+static void read_delta(tmb_config *c, tmb_keys *k)
 {
-    if (c->rules->mixture != TMB_MIXTURE_DELTA) return;
     const tmb_json *types = tmb_key_list(k, "layer_types", (size_t)c->layers);
     int64_t turn = tmb_key_integer(k, "full_attention_interval", 1, LAYERS_MAX, 4);
     for (int i = 0; i < c->layers; i++) {
@@ -159,6 +165,74 @@ static void read_mixture(tmb_config *c, tmb_keys *k)
     if (!k->status && l->value_heads % l->key_heads)
         tmb_keys_fail(k, TMB_EDATA, "linear_num_key_heads", "%zu does not divide the %zu of values",
                       l->key_heads, l->value_heads);
+}
+
+/* The kinds of Nemotron-H's layers: a letter each, or a word. */
+static const struct {
+    char letter;
+    const char *words[2];
+    tmb_layer_kind kind;
+    tmb_halves halves;
+} halves[] = {
+    {'M', {"mamba", "linear_attention"}, TMB_LAYER_MAMBA, TMB_HALVES_FIRST},
+    {'*', {"attention", "full_attention"}, TMB_LAYER_ATTENTION, TMB_HALVES_FIRST},
+    {'E', {"moe", "moe"}, TMB_LAYER_ATTENTION, TMB_HALVES_SECOND},
+    {'-', {"mlp", "mlp"}, TMB_LAYER_ATTENTION, TMB_HALVES_SECOND},
+};
+enum { HALVES = sizeof halves / sizeof *halves };
+
+static void read_halves(tmb_config *c, tmb_keys *k)
+{
+    static const char *const lists[] = {"layers_block_type", "layer_types"};
+    const char *pattern = tmb_key_text(k, "hybrid_override_pattern");
+    const tmb_json *list = NULL;
+    for (int i = 0; !pattern && !list && i < 2; i++)
+        list = tmb_key_list(k, lists[i], (size_t)c->layers);
+    if ((pattern && strlen(pattern) != (size_t)c->layers) || (!pattern && !list))
+        tmb_keys_fail(k, TMB_EDATA, "hybrid_override_pattern",
+                      "must have a letter for each of the %d layers", c->layers);
+    for (int i = 0; !k->status && i < c->layers; i++) {
+        const char *word = tmb_json_string(tmb_json_at(list, (size_t)i));
+        int h = 0;
+        while (h < HALVES && !(pattern ? pattern[i] == halves[h].letter
+                                       : word && (!strcmp(word, halves[h].words[0]) ||
+                                                  !strcmp(word, halves[h].words[1]))))
+            h++;
+        if (h == HALVES)
+            tmb_keys_fail(k, TMB_EUNAVAILABLE,
+                          pattern ? "hybrid_override_pattern" : "layers_block_type",
+                          "layer %d is of a kind that is not run yet", i);
+        else
+            c->layer[i].kind = halves[h].kind, c->layer[i].halves = halves[h].halves;
+    }
+}
+
+static void read_mamba(tmb_config *c, tmb_keys *k)
+{
+    struct tmb_mamba_config *m = &c->mamba;
+    m->heads = (size_t)tmb_key_integer(k, "mamba_num_heads", 1, HEADS_MAX, 128);
+    m->head_dim = width(k, "mamba_head_dim", 64);
+    m->groups = (size_t)tmb_key_integer(k, "n_groups", 1, HEADS_MAX, 8);
+    m->state = width(k, "ssm_state_size", 128);
+    m->taps = (size_t)tmb_key_integer(k, "conv_kernel", 1, 1024, 4);
+    m->conv_bias = tmb_key_bool(k, "use_conv_bias", true);
+    m->least_step = 0, m->most_step = INFINITY;
+    const tmb_json *limit = tmb_key_list(k, "time_step_limit", 2);
+    double told;
+    if (tmb_json_number(tmb_json_at(limit, 0), &told)) m->least_step = told;
+    if (tmb_json_number(tmb_json_at(limit, 1), &told)) m->most_step = told;
+    expect(k, "mamba_hidden_act", (const char *const[]){"silu", "swish", NULL});
+    if (!k->status && (m->heads % m->groups || !(m->least_step <= m->most_step)))
+        tmb_keys_fail(k, TMB_EDATA, m->heads % m->groups ? "n_groups" : "time_step_limit",
+                      "does not fit: %zu heads in %zu groups", m->heads, m->groups);
+}
+
+static void read_mixture(tmb_config *c, tmb_keys *k)
+{
+    if (c->rules->mixture == TMB_MIXTURE_DELTA) read_delta(c, k);
+    if (c->rules->mixture != TMB_MIXTURE_HALVES) return;
+    read_halves(c, k);
+    read_mamba(c, k);
 }
 
 /* The view of each layer by layer_types; false when the config has none. */
@@ -192,7 +266,7 @@ static void read_rotating_layers(tmb_config *c, tmb_keys *k)
         int64_t rotates = !turn || (i + 1) % turn != 0;
         if (told && !tmb_json_integer(tmb_json_at(told, (size_t)i), &rotates))
             rotates = tmb_json_bool(tmb_json_at(told, (size_t)i), true);
-        c->layer[i].rope = rotates != 0;
+        c->layer[i].rope = rotates != 0 && !c->rules->without_rope;
     }
 }
 
@@ -229,7 +303,7 @@ static void read_all(tmb_config *c, tmb_keys *k, const tmb_model *model)
     c->hidden = width(k, "hidden_size", -1);
     c->layers = (int)tmb_key_integer(k, "num_hidden_layers", 1, LAYERS_MAX, -1);
     c->max_positions = (size_t)tmb_key_integer(k, "max_position_embeddings", 1, POSITIONS_MAX, 0);
-    c->eps = (float)tmb_key_number(k, "rms_norm_eps", 0, 1, r->eps);
+    c->eps = (float)tmb_key_number(k, r->eps_key ? r->eps_key : "rms_norm_eps", 0, 1, r->eps);
     c->latent_eps = 1e-6f; /* DeepSeek's inner norms are made without the config's value */
     c->clip_qkv = r->clips ? (float)tmb_key_number(k, "clip_qkv", 0, 1e30, 0) : 0;
     c->qk_norm = r->qk_norm && tmb_key_switch(k, &r->use_qk_norm);
@@ -243,7 +317,8 @@ static void read_all(tmb_config *c, tmb_keys *k, const tmb_model *model)
     if (!k->status) k->status = outer.status;
     read_heads(c, k);
     if (!k->status) read_routing(c, k, model);
-    if (!k->status)
+    c->rope.softmax_factor = 1;
+    if (!k->status && !r->without_rope)
         tmb_rope_read(c, k, r->attention == TMB_ATTENTION_MLA ? c->rope_dim : c->head_dim);
     if (k->status) return;
     c->layer = tmb_arena_alloc(&c->arena, (size_t)c->layers * sizeof *c->layer);

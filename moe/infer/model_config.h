@@ -35,10 +35,18 @@ typedef struct tmb_rope {
 typedef enum tmb_view { TMB_VIEW_FULL, TMB_VIEW_WINDOW, TMB_VIEW_CHUNK } tmb_view;
 
 /* What the first half of a layer is. */
-typedef enum tmb_layer_kind { TMB_LAYER_ATTENTION, TMB_LAYER_DELTA } tmb_layer_kind;
+typedef enum tmb_layer_kind {
+    TMB_LAYER_ATTENTION,
+    TMB_LAYER_DELTA,
+    TMB_LAYER_MAMBA,
+} tmb_layer_kind;
+
+/* Nemotron-H's layers are half of what others call one. */
+typedef enum tmb_halves { TMB_HALVES_BOTH, TMB_HALVES_FIRST, TMB_HALVES_SECOND } tmb_halves;
 
 typedef struct tmb_layer_config {
     tmb_layer_kind kind;
+    tmb_halves halves;
     tmb_view view;
     bool indexes; /* has an indexer of its own */
     bool rope;    /* llama4 has layers without */
@@ -55,12 +63,19 @@ typedef struct tmb_config {
     struct tmb_linear_config { /* the gated delta rule */
         size_t key_heads, value_heads, key_dim, value_dim, taps;
     } linear;
+    struct tmb_mamba_config {
+        size_t heads, head_dim, groups, state, taps;
+        bool conv_bias;
+        double least_step, most_step;
+    } mamba;
     struct tmb_index_config {    /* which keys are seen */
         size_t heads, dim, keep; /* heads 0: there is no indexer */
         bool paired;             /* how its heads turn */
     } index;
     bool hands_seen; /* some layers use the choice of the last indexer before them */
     size_t n_experts, top_k;
+    size_t latent;             /* width of what enters experts and leaves them, 0: hidden */
+    size_t expert_in;          /* hidden, or latent */
     size_t groups, top_groups; /* 1, 1: not limited */
     bool renormalize;          /* weights divided by their sum */
     float routed_scale;

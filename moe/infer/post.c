@@ -30,7 +30,7 @@ tmb_status tmb_post_open(tmb_post **out, const tmb_decoder *d, tmb_err *err)
     p->size = (size_t)tmb_comm_size(d->comm);
     p->ways = (size_t)d->ways;
     p->first = (size_t)(tmb_comm_rank(d->comm) - d->member);
-    p->hidden = d->config.hidden;
+    p->hidden = d->config.expert_in;
     p->sent = calloc(p->size, sizeof *p->sent);
     p->got = calloc(p->size, sizeof *p->got);
     if (p->sent && p->got) return TMB_OK;

@@ -21,6 +21,8 @@ typedef enum tmb_mixture {
     TMB_MIXTURE_ALIKE,
     TMB_MIXTURE_DELTA, /* layer_types, else full attention in every full_attention_interval-th layer
                           (4) and the gated delta rule elsewhere */
+    TMB_MIXTURE_HALVES, /* hybrid_override_pattern, else layers_block_type: a layer is Mamba2,
+                           attention, experts or a dense MLP alone */
 } tmb_mixture;
 
 typedef enum tmb_qk_norm {
@@ -62,17 +64,26 @@ typedef enum tmb_partial {
     TMB_PARTIAL_ROTARY_DIM, /* rotary_dim, else partial_rotary_factor, else the whole head */
 } tmb_partial;
 
+typedef enum tmb_activation {
+    TMB_ACTIVATION_SWIGLU,
+    TMB_ACTIVATION_CLAMPED, /* of gpt-oss, with swiglu_limit */
+    TMB_ACTIVATION_RELU2,   /* the square of what is positive; MLPs have no gate */
+} tmb_activation;
+
 typedef struct tmb_arch_forward {
     tmb_attention attention;
     tmb_mixture mixture;
-    const char *attention_block; /* NULL: "self_attn" */
-    tmb_switch output_gate;      /* q_proj gives a head's query, then a gate for its output */
-    bool indexer;                /* MLA: sparse attention, index_topk … */
-    tmb_switch index_paired;     /* neighbours rotate together in the indexer's heads */
-    bool index_shared;           /* index_topk_freq … : not every layer has an indexer */
-    bool norms_from_one;         /* norm weights are stored as distances from one */
-    tmb_switch attention_bias;   /* the projections in `biased` must have a bias */
-    const char *biased[4];       /* leaves */
+    const char *mixer_block; /* of the first half; NULL: "self_attn" */
+    /* Leaves; NULL: "embed_tokens", "norm", "input_layernorm", "post_attention_layernorm". */
+    const char *embedding, *last_norm, *first_norm, *second_norm;
+    bool without_rope;
+    tmb_switch output_gate;    /* q_proj gives a head's query, then a gate for its output */
+    bool indexer;              /* MLA: sparse attention, index_topk … */
+    tmb_switch index_paired;   /* neighbours rotate together in the indexer's heads */
+    bool index_shared;         /* index_topk_freq … : not every layer has an indexer */
+    bool norms_from_one;       /* norm weights are stored as distances from one */
+    tmb_switch attention_bias; /* the projections in `biased` must have a bias */
+    const char *biased[4];     /* leaves */
     tmb_qk_norm qk_norm;
     tmb_switch use_qk_norm;
     bool sinks;             /* self_attn.sinks [heads] */
@@ -83,6 +94,7 @@ typedef struct tmb_arch_forward {
     double theta;          /* without rope_theta */
     bool yarn_unless_told; /* gpt-oss: rotary scaling of its own when config.json has none */
     double eps;            /* without rms_norm_eps */
+    const char *eps_key;   /* NULL: "rms_norm_eps" */
     tmb_views views;
 
     const char *block;      /* "mlp": the block of a layer, dense or sparse */
@@ -98,7 +110,9 @@ typedef struct tmb_arch_forward {
     const char *shared;      /* leaf in the block, NULL: no shared experts */
     const char *shared_key;  /* of config.json: 0 or null says that there are none; NULL: always */
     const char *shared_gate; /* leaf in the block, NULL: not gated */
-    bool clamped;            /* the activation of gpt-oss with swiglu_limit, else SwiGLU */
+    tmb_activation activation;
+    const char *latent_key; /* of config.json: width of latent experts, between fc1_latent_proj and
+                               fc2_latent_proj; NULL: none */
 } tmb_arch_forward;
 
 #endif

@@ -24,7 +24,7 @@ static const tmb_arch_forward forward = {
     .router = "router",
     .router_bias = true,
     .routing = TMB_ROUTING_TOP_SOFTMAX,
-    .clamped = true,
+    .activation = TMB_ACTIVATION_CLAMPED,
 };
 
 static const tmb_arch_caution cautions[] = {

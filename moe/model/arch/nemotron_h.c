@@ -19,6 +19,34 @@ static const tmb_arch_row rows[] = {
     {"layers.{L}.mixer.**", TMB_ROLE_LINEAR_ATTENTION, TMB_ARCH_KEEP},
     TMB_ROWS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .mixture = TMB_MIXTURE_HALVES,
+    .mixer_block = "mixer",
+    .embedding = "embeddings",
+    .last_norm = "norm_f",
+    .first_norm = "norm",
+    .second_norm = "norm",
+    .without_rope = true,
+    .attention_bias = {"attention_bias", false},
+    .biased = {"q_proj", "k_proj", "v_proj", "o_proj"},
+    .theta = 1e4,
+    .eps = 1e-5,
+    .eps_key = "layer_norm_epsilon",
+    .block = "mixer",
+    .router = "gate",
+    .correction = "gate.e_score_correction_bias",
+    .use_correction = {NULL, true},
+    .routing = TMB_ROUTING_SIGMOID,
+    .renormalize = {"norm_topk_prob", true},
+    .groups = TMB_GROUPS_TOP2,
+    .scaled = true,
+    .scale = 1,
+    .shared = "shared_experts",
+    .shared_key = "n_shared_experts",
+    .activation = TMB_ACTIVATION_RELU2,
+    .latent_key = "moe_latent_size",
+};
 
 /* The two layouts' classes in SGLang 0.5.23: only ModelOpt's and the weight-only one ask whether
  * experts are gated (quantization/compressed_tensors/schemes, w13 of 2 * intermediate_size). */
@@ -34,6 +62,6 @@ const tmb_arch tmb_arch_nemotron_h = {
     .model_types = types,
     .prefixes = prefixes,
     .rows = rows,
-    .not_run = "its Mamba layers",
+    .forward = &forward,
     .cautions = cautions,
 };

@@ -167,6 +167,8 @@ libtombac_a_SOURCES +=           \
 	moe/infer/bind.c         \
 	moe/infer/bind.h         \
 	moe/infer/bind_mlp.c     \
+	moe/infer/block_index.c  \
+	moe/infer/block_index.h  \
 	moe/infer/blocks.c       \
 	moe/infer/decoder.h      \
 	moe/infer/delta.c        \

@@ -4,6 +4,7 @@
 #include "config.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/topk.h"
+#include "moe/infer/block_index.h"
 #include "moe/infer/indexer.h"
 #include "tests/random.h"
 #include "tests/tap.h"
@@ -123,6 +124,60 @@ static void check_index(size_t ratio, bool one_row)
     free(q), free(k), free(weights), free(seen), free(ref);
 }
 
+/* Whether block b is among the best of a query, by its best key in double. */
+static size_t count_wrong_blocks(const tmb_block_index *x)
+{
+    size_t wrong = 0;
+    for (size_t s = 0; s < x->sequences; s++)
+        for (size_t i = 0; i < (x->begin[s + 1] - x->begin[s]) * x->heads; i++) {
+            size_t t = i / x->heads, h = i % x->heads, row = x->begin[s] + t, own = t / x->block;
+            const uint64_t *bits = x->blocks + (row * x->heads + h) * x->words;
+            double least = INFINITY, most = -INFINITY;
+            size_t chosen = 0;
+            for (size_t b = 0; b <= own; b++) {
+                double best = -INFINITY;
+                for (size_t k = b * x->block; k <= t && k < (b + 1) * x->block; k++) {
+                    double dot = 0;
+                    for (size_t d = 0; d < x->dim; d++)
+                        dot += (double)x->q[(row * x->heads + h) * x->dim + d] *
+                               x->k[(x->begin[s] + k) * x->dim + d];
+                    best = fmax(best, dot);
+                }
+                if (own - b < x->local) best = INFINITY;
+                bool in = tmb_bit_at(bits, b);
+                chosen += in;
+                least = in ? fmin(least, best) : least;
+                most = in ? most : fmax(most, best);
+            }
+            wrong += chosen != (own + 1 < x->keep ? own + 1 : x->keep) || most > least + 1e-5;
+            for (size_t k = 0; k < x->words * 64; k++)
+                wrong += tmb_bit_at(x->seen + (row * x->heads + h) * x->words, k) !=
+                         (k <= t && tmb_bit_at(bits, k / x->block));
+        }
+    return wrong;
+}
+
+static void check_blocks(size_t block, size_t local)
+{
+    static const size_t begin[] = {0, LONG, LONG + SHORT};
+    const size_t words = LONG / 64 + 1, tokens = LONG + SHORT, bits = tokens * HEADS * words;
+    float *q = numbers(tokens * HEADS * DIM), *k = numbers(tokens * DIM);
+    uint64_t *blocks = calloc(bits, 8), *seen = calloc(bits, 8), *ref = calloc(bits, 8);
+    tmb_block_index x = {q, k, HEADS, DIM, block, KEEP, local, begin, 2, blocks, seen, words};
+    const tmb_nn *nn;
+    for (int i = 0; (nn = tmb_cpu_nn_at(i)); i++) {
+        tmb_decoder d = {.nn = nn, .threads = 2};
+        tmb_err err = {0};
+        memset(seen, 0xff, bits * sizeof *seen);
+        tmb_status status = tmb_block_index_run(&d, &x, &err);
+        size_t wrong = count_wrong_blocks(&x);
+        ok(!status && wrong == 0, "%s: blocks of %zu, %zu wrong", nn->name, block, wrong);
+        if (!i) memcpy(ref, seen, bits * sizeof *seen);
+        ok(!memcmp(seen, ref, bits * sizeof *seen), "%s: the reference's choice", nn->name);
+    }
+    free(q), free(k), free(blocks), free(seen), free(ref);
+}
+
 static void check_layer_norm(void)
 {
     enum { ROWS = 3, N = 37 };
@@ -150,6 +205,8 @@ int main(void)
     check_index(1, false);
     check_index(4, false);
     check_index(3, true);
+    check_blocks(8, 1);
+    check_blocks(5, 3);
     check_layer_norm();
     return done();
 }

@@ -63,7 +63,7 @@ tmb_status tmb_bind_vector(tmb_binder *b, tmb_vector *v, const char *ending, siz
 tmb_status tmb_bind_norm(tmb_binder *b, tmb_vector *v, size_t n)
 {
     TRY(tmb_bind_vector(b, v, ".weight", n));
-    v->from_one = b->d->config.rules->norms_from_one;
+    v->from_one = b->d->config.norms_from_one;
     return TMB_OK;
 }
 

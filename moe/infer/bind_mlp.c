@@ -140,5 +140,7 @@ static const tmb_experts *experts_of(const tmb_model *m, int layer)
 tmb_status tmb_bind_mlp(tmb_binder *b)
 {
     const tmb_experts *group = experts_of(b->d->model, b->layer->index);
-    return group ? bind_sparse(b, group) : bind_mlp(b, b->d->config.rules->block, b->layer->mlp);
+    const char *dense = b->d->config.rules->dense;
+    return group ? bind_sparse(b, group)
+                 : bind_mlp(b, dense ? dense : b->d->config.rules->block, b->layer->mlp);
 }

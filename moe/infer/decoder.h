@@ -175,7 +175,7 @@ float *tmb_floats(size_t n, size_t width, tmb_err *err);
 tmb_linear_seen tmb_seen_of(const tmb_run *run, const float *x, size_t in);
 /* y [tokens, w->out] = w of x [tokens, w->in], shown and perhaps changed before. */
 tmb_status tmb_enter_one(tmb_run *run, const tmb_weight *w, const float *x, float *y) TMB_CHECKED;
-/* Show the rows that enter the weights (n <= 4), and let the hook change them: *use is what to
+/* Show the rows that enter the weights (n <= 6), and let the hook change them: *use is what to
  * compute with, entering->x or *owned, which the caller frees.  entering->units is not asked. */
 tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_t n,
                      const tmb_linear_seen *entering, const float **use, float **owned) TMB_CHECKED;

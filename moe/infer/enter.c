@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { SHARED_MAX = 4 }; /* Linears that one input enters */
+enum { SHARED_MAX = 6 }; /* Linears that one input enters */
 
 tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_t n,
                      const tmb_linear_seen *entering, const float **use, float **owned)

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "moe/infer/attention.h"
 #include "moe/infer/bind.h"
+#include "moe/infer/block_index.h"
 
 static tmb_status bind_gqa(tmb_binder *b)
 {
@@ -22,6 +23,7 @@ static tmb_status bind_gqa(tmb_binder *b)
         TRY(tmb_bind_norm(b, &l->k_norm, whole ? kv : c->head_dim));
     }
     TRY(tmb_attention_biases(b));
+    if (c->layer[l->index].indexes) TRY(tmb_block_index_bind(b));
     if (!c->rules->sinks) return TMB_OK;
     tmb_bind_part(b, at, "sinks");
     return tmb_bind_vector(b, &l->sinks, "", c->heads);
@@ -37,8 +39,9 @@ static tmb_status keys_gqa(tmb_heads *s)
     s->v = tmb_floats(run->tokens, s->v_width, run->err);
     if (!s->k || !s->v) return TMB_ESYSTEM;
     tmb_linear_seen seen = tmb_seen_of(run, run->h, c->hidden);
-    const tmb_weight *entered[] = {&l->q, &l->k, &l->v};
-    TRY(tmb_enter(run, entered, 3, &seen, &s->q_in, &s->owned[0]));
+    bool indexes = c->layer[l->index].indexes; /* its projections run in the same GEMM */
+    const tmb_weight *entered[] = {&l->q, &l->k, &l->v, &l->own[0], &l->own[1]};
+    TRY(tmb_enter(run, entered, indexes ? 5 : 3, &seen, &s->q_in, &s->owned[0]));
     TRY(tmb_project(run, &l->k, s->q_in, run->tokens, s->k));
     TRY(tmb_project(run, &l->v, s->q_in, run->tokens, s->v));
     tmb_turning t = {.run = run,
@@ -59,7 +62,8 @@ static tmb_status keys_gqa(tmb_heads *s)
                           .position = s->position};
         tmb_turn_rows(&t, run->tokens);
     }
-    return tmb_attention_show_kv(s);
+    TRY(tmb_attention_show_kv(s));
+    return indexes ? tmb_block_index_choose(s) : TMB_OK;
 }
 /* Rows of attention's output behind the gates that lie beside the queries. */
 typedef struct gating {
@@ -117,8 +121,10 @@ static uint64_t bytes_gqa(const tmb_decoder *d, const tmb_decoder_layer *l, uint
                           uint64_t longest)
 {
     const tmb_config *c = &d->config;
-    return tmb_attention_bytes(d, tokens, longest, 2 * c->kv_heads * c->head_dim, l->q.out,
-                               c->hidden + c->heads * c->v_dim);
+    uint64_t bytes = tmb_attention_bytes(d, tokens, longest, 2 * c->kv_heads * c->head_dim,
+                                         l->q.out, c->hidden + c->heads * c->v_dim);
+    if (!c->layer[l->index].indexes) return bytes;
+    return tmb_bytes_add(bytes, tmb_block_index_bytes(c, tokens, longest, d->threads));
 }
 
 const tmb_block tmb_block_gqa = {.bind = bind_gqa, .run = run_gqa, .bytes = bytes_gqa};

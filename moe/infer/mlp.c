@@ -4,8 +4,6 @@
 
 #include <stdlib.h>
 
-static const float ALPHA = 1.702f; /* of gpt-oss */
-
 typedef struct gating {
     const tmb_decoder *d;
     float *gate, *up;
@@ -20,8 +18,8 @@ static void gate_row(void *ctx, size_t i)
     if (act == TMB_ACTIVATION_RELU2)
         d->nn->relu2(g->gate + i * g->width, g->width);
     else if (act == TMB_ACTIVATION_CLAMPED)
-        d->nn->swiglu_clamped(g->gate + i * g->width, g->up + i * g->width, g->width, ALPHA,
-                              d->config.swiglu_limit);
+        d->nn->swiglu_clamped(g->gate + i * g->width, g->up + i * g->width, g->width,
+                              d->config.swiglu_alpha, d->config.swiglu_limit);
     else
         d->nn->swiglu(g->gate + i * g->width, g->up + i * g->width, g->width);
 }

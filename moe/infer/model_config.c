@@ -90,8 +90,11 @@ static void read_routing(tmb_config *c, tmb_keys *k, const tmb_model *model)
     expect(k, "scoring_func", (const char *const[]){sigmoid ? "sigmoid" : "softmax", NULL});
     if (r->activation == TMB_ACTIVATION_RELU2)
         expect(k, "mlp_hidden_act", (const char *const[]){"relu2", NULL});
+    else if (r->block_indexer)
+        expect(k, "hidden_act", (const char *const[]){"swigluoai", "silu", NULL});
     else
         expect(k, "hidden_act", (const char *const[]){"silu", "swish", NULL});
+    c->swiglu_alpha = (float)tmb_key_number(k, "swiglu_alpha", -1e6, 1e6, 1.702);
     if (r->latent_key) c->latent = (size_t)tmb_key_integer(k, r->latent_key, 0, WIDTH_MAX, 0);
     c->expert_in = c->latent ? c->latent : c->hidden;
     read_groups(c, k);
@@ -127,8 +130,50 @@ static void read_shared_index(tmb_config *c, tmb_keys *k)
     }
 }
 
+/* MiniMax-M3: sparse_attention_config, or the keys that transformers makes of it. */
+static void read_block_index(tmb_config *c, tmb_keys *k)
+{
+    const tmb_json *told = tmb_json_get(k->in, "sparse_attention_config");
+    tmb_keys own = {.in = told, .file = k->file, .err = k->err, .status = k->status};
+    tmb_keys *s = tmb_json_is_object(told) ? &own : k;
+    bool old = s == &own;
+    const tmb_json *freq = old ? tmb_key_list(s, "sparse_attention_freq", (size_t)c->layers)
+                               : tmb_key_list(s, "layer_types", (size_t)c->layers);
+    const tmb_json *off =
+        old ? tmb_key_list(s, "sparse_disable_index_value", (size_t)c->layers) : NULL;
+    bool any = !old || tmb_key_bool(s, "use_sparse_attention", true);
+    for (int i = 0; any && freq && i < c->layers; i++) {
+        const tmb_json *at = tmb_json_at(freq, (size_t)i);
+        const char *type = tmb_json_string(at);
+        int64_t on = type ? strcmp(type, "full_attention") != 0 : 0, no_value = 1;
+        if (!type) tmb_json_integer(at, &on);
+        if (off) tmb_json_integer(tmb_json_at(off, (size_t)i), &no_value);
+        c->layer[i].indexes = on != 0;
+        if (on && !no_value)
+            tmb_keys_fail(s, TMB_EUNAVAILABLE, "sparse_disable_index_value",
+                          "0 in layer %d: an indexer that also gives values is not run yet", i);
+    }
+    c->index.heads = (size_t)tmb_key_integer(s, old ? "sparse_num_index_heads" : "index_n_heads", 1,
+                                             HEADS_MAX, 4);
+    c->index.dim = width(s, old ? "sparse_index_dim" : "index_head_dim", 128);
+    c->index.block = width(s, old ? "sparse_block_size" : "index_block_size", 128);
+    c->index.keep = width(s, old ? "sparse_topk_blocks" : "index_topk_blocks", 16);
+    c->index.local = (size_t)tmb_key_integer(s, old ? "sparse_local_block" : "index_local_blocks",
+                                             0, WIDTH_MAX, 1);
+    if (tmb_key_integer(s, "sparse_init_block", 0, WIDTH_MAX, 0))
+        tmb_keys_fail(s, TMB_EUNAVAILABLE, "sparse_init_block",
+                      "first blocks that are always seen are not run yet");
+    expect(s, "sparse_score_type", (const char *const[]){"max", NULL});
+    if (!s->status && c->index.heads != c->kv_heads)
+        tmb_keys_fail(s, TMB_EUNAVAILABLE, "sparse_num_index_heads",
+                      "%zu for %zu key heads is not run yet; one for each is", c->index.heads,
+                      c->kv_heads);
+    k->status = s->status;
+}
+
 static void read_index(tmb_config *c, tmb_keys *k)
 {
+    if (c->rules->block_indexer) read_block_index(c, k);
     if (!c->rules->indexer) return;
     c->index.heads = (size_t)tmb_key_integer(k, "index_n_heads", 1, HEADS_MAX, 64);
     c->index.dim = width(k, "index_head_dim", 128);
@@ -306,6 +351,7 @@ static void read_all(tmb_config *c, tmb_keys *k, const tmb_model *model)
     c->eps = (float)tmb_key_number(k, r->eps_key ? r->eps_key : "rms_norm_eps", 0, 1, r->eps);
     c->latent_eps = 1e-6f; /* DeepSeek's inner norms are made without the config's value */
     c->clip_qkv = r->clips ? (float)tmb_key_number(k, "clip_qkv", 0, 1e30, 0) : 0;
+    c->norms_from_one = tmb_key_switch(k, &r->norms_from_one);
     c->qk_norm = r->qk_norm && tmb_key_switch(k, &r->use_qk_norm);
     c->temperature = r->some_without_rope && tmb_key_bool(k, "attn_temperature_tuning", true);
     c->floor_scale = (float)tmb_key_number(k, "floor_scale", 1e-6, 1e12, 8192);

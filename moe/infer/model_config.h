@@ -59,7 +59,7 @@ typedef struct tmb_config {
     int layers;
     size_t heads, kv_heads, head_dim;                  /* GQA */
     size_t q_rank, kv_rank, nope_dim, rope_dim, v_dim; /* MLA; q_rank 0: one projection */
-    bool output_gate;
+    bool output_gate, norms_from_one;
     struct tmb_linear_config { /* the gated delta rule */
         size_t key_heads, value_heads, key_dim, value_dim, taps;
     } linear;
@@ -71,6 +71,7 @@ typedef struct tmb_config {
     struct tmb_index_config {    /* which keys are seen */
         size_t heads, dim, keep; /* heads 0: there is no indexer */
         bool paired;             /* how its heads turn */
+        size_t block, local;     /* of keys that are chosen together; blocks that always are */
     } index;
     bool hands_seen; /* some layers use the choice of the last indexer before them */
     size_t n_experts, top_k;
@@ -82,7 +83,7 @@ typedef struct tmb_config {
     float eps, latent_eps; /* of norms; of the norms inside MLA */
     float clip_qkv;        /* 0: none */
     size_t window, chunk;
-    float swiglu_limit;
+    float swiglu_limit, swiglu_alpha;
     bool qk_norm;
     bool temperature; /* llama4: queries of layers without rope are scaled */
     float floor_scale, attn_scale;

@@ -81,7 +81,8 @@ typedef struct tmb_arch_forward {
     bool indexer;              /* MLA: sparse attention, index_topk … */
     tmb_switch index_paired;   /* neighbours rotate together in the indexer's heads */
     bool index_shared;         /* index_topk_freq … : not every layer has an indexer */
-    bool norms_from_one;       /* norm weights are stored as distances from one */
+    bool block_indexer;        /* GQA: sparse_attention_config, blocks of keys */
+    tmb_switch norms_from_one; /* norm weights are stored as distances from one */
     tmb_switch attention_bias; /* the projections in `biased` must have a bias */
     const char *biased[4];     /* leaves */
     tmb_qk_norm qk_norm;
@@ -98,6 +99,7 @@ typedef struct tmb_arch_forward {
     tmb_views views;
 
     const char *block;      /* "mlp": the block of a layer, dense or sparse */
+    const char *dense;      /* the block of a dense layer; NULL: the same */
     const char *router;     /* leaf in the block */
     bool router_bias;       /* added to the logits */
     const char *correction; /* leaf in the block: added to scores for the choice alone */

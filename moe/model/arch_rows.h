@@ -78,7 +78,7 @@
     .attention = TMB_ATTENTION_GQA, \
     .mixture = TMB_MIXTURE_DELTA, \
     .output_gate = {"attn_output_gate", true}, \
-    .norms_from_one = true, \
+    .norms_from_one = {NULL, true}, \
     .attention_bias = {"attention_bias", false}, \
     .biased = {"q_proj", "k_proj", "v_proj", "o_proj"}, \
     .qk_norm = TMB_QK_NORM_HEAD, \

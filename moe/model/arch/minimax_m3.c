@@ -21,6 +21,28 @@ static const tmb_arch_fuse fuses[] = {
     {{"q_proj", "k_proj", "v_proj", "index_q_proj", "index_k_proj"}, {"qkv_proj"}},
     TMB_FUSES_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_GQA,
+    .block_indexer = true,
+    .norms_from_one = {"use_gemma_norm", true},
+    .qk_norm = TMB_QK_NORM_HEAD,
+    .use_qk_norm = {"use_qk_norm", true},
+    .partial = TMB_PARTIAL_ROTARY_DIM,
+    .theta = 5e6,
+    .eps = 1e-6,
+    .block = "block_sparse_moe",
+    .dense = "mlp",
+    .router = "gate",
+    .correction = "e_score_correction_bias",
+    .use_correction = {"use_routing_bias", true},
+    .routing = TMB_ROUTING_SIGMOID,
+    .renormalize = {NULL, true},
+    .scaled = true,
+    .scale = 2,
+    .shared = "shared_experts",
+    .shared_key = "n_shared_experts",
+    .activation = TMB_ACTIVATION_CLAMPED,
+};
 
 const tmb_arch tmb_arch_minimax_m3 = {
     .name = "minimax_m3",
@@ -29,5 +51,5 @@ const tmb_arch tmb_arch_minimax_m3 = {
     .rows = rows,
     .fuses = fuses,
     .quirks = TMB_QUIRK_EXPERT_ALIAS_MLP,
-    .not_run = "its sparse attention",
+    .forward = &forward,
 };

@@ -40,6 +40,7 @@ libtombac_a_SOURCES +=           \
 	kernels/cpu/ref.c        \
 	kernels/cpu/route.c      \
 	kernels/cpu/route.h      \
+	kernels/cpu/search.h     \
 	kernels/cpu/stat.c       \
 	kernels/cpu/stat.h       \
 	kernels/cpu/stat_body.h  \

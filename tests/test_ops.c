@@ -255,70 +255,6 @@ static void test_compare(const tmb_ops *ref, const tmb_ops *ops)
     ok(same, "%s: compare, to the last bit of its sums", ops->name);
 }
 
-/* Blocks whose best scale is hard to tell: ties, few values, one outlier, exact thresholds. */
-static void fill_block(float *x, int kind)
-{
-    float spread = ldexpf(1.0f, (int)(next_random() % 24) - 16);
-    for (int i = 0; i < 16; i++) {
-        uint32_t u = next_random();
-        float g = gaussian() * spread;
-        switch (kind) {
-        case 0:
-            x[i] = g;
-            break;
-        case 1: /* a few bits of mantissa: many exact ties */
-            x[i] = ldexpf((float)(u % 16), (int)(u >> 8 & 7) - 4) * (u >> 31 ? -1.0f : 1.0f);
-            break;
-        case 2: /* an outlier */
-            x[i] = i == (int)(u % 16) ? g * 1000 : g;
-            break;
-        case 3: /* values of one scale, or midpoints, and their neighbours */
-            x[i] = tmb_f32_from_bits(tmb_f32_bits(tmb_e2m1_to_f32(u & 7) + (u & 8 ? 0.25f : 0)) +
-                                     (u & 6 ? 0 : u >> 9 & 1)) *
-                   tmb_e4m3_to_f32((uint8_t)(1 + (tmb_f32_bits(spread) >> 20) % 126));
-            break;
-        case 4: /* mostly zeros, and tiny numbers whose squares underflow */
-            x[i] = u % 8 ? (u & 8 ? -0.0f : 0.0f) : u & 16 ? ldexpf(g, -70) : g;
-            break;
-        default:
-            x[i] = tmb_f32_from_bits((u & 0x8fffffff) | 0x30000000);
-        }
-    }
-}
-
-/* The reference tries all scales, so it runs once for all tables. */
-static void test_search(const tmb_ops *ref)
-{
-    enum { BLOCKS = 3600, TABLES = 8 };
-    static float x[BLOCKS * 16];
-    static uint8_t c1[BLOCKS + 1], c2[BLOCKS + 1];
-    static const float globals[] = {1.0f, 0.013f, 0x1p-130f, 3e-45f, 1e30f};
-    const tmb_ops *ops;
-    size_t differ[TABLES] = {0}, compared = 0;
-    for (int kind = 0; kind < 6; kind++)
-        for (size_t g = 0; g < sizeof globals / sizeof *globals; g++) {
-            size_t n = BLOCKS - g * 3; /* also what does not fill the lanes */
-            for (size_t b = 0; b < n; b++)
-                fill_block(x + b * 16, kind);
-            if (g > 1 && kind < 3)
-                for (size_t i = 0; i < n * 16; i++)
-                    x[i] *= globals[g];
-            c1[n] = c2[n] = 0x55;
-            ref->search_nvfp4(c1, x, globals[g], n);
-            for (int k = 1; k < TABLES && (ops = tmb_cpu_ops_at(k)); k++) {
-                memset(c2, 0, n);
-                ops->search_nvfp4(c2, x, globals[g], n);
-                for (size_t b = 0; b <= n; b++)
-                    differ[k] += c1[b] != c2[b];
-            }
-            compared += n;
-        }
-    for (int k = 1; k < TABLES && (ops = tmb_cpu_ops_at(k)); k++)
-        ok(differ[k] == 0,
-           "%s: search_nvfp4 finds the scale of the full search (%zu of %zu blocks differ)",
-           ops->name, differ[k], compared);
-}
-
 int main(void)
 {
     const tmb_ops *ref = tmb_cpu_ops_at(0), *ops;
@@ -333,6 +269,5 @@ int main(void)
         test_blocks(ref, ops);
         test_compare(ref, ops);
     }
-    test_search(ref);
     return done();
 }

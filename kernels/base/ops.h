@@ -25,6 +25,25 @@ typedef struct tmb_sums {
     double max_error; /* largest |ref - got| */
 } tmb_sums;
 
+/* How much an error in each of 16 columns costs, for blocks of 16: the second moments of the input
+ * that meets them.  Blocks come sixteen to a group, side by side as lanes; the last group is whole,
+ * whatever its further lanes hold.
+ *
+ * lanes [groups][rows][16] f32, finite, rows = TMB_MOMENT_ROWS of `full`:
+ *   full:  136 rows h(i, j) of i <= j, the upper triangle by rows, those off the diagonal doubled;
+ *          then 16 rows f(i)
+ *   else:  16 rows h(i, i), then 16 rows f(i)
+ * The matrix is positive semidefinite, and f(i) >= 0 is a floor, as a square root: the error of a
+ * block is at least (f(i) d(i))^2 for every d.  It only tells how soon a search may stop; 0 is
+ * always right. */
+typedef struct tmb_moments {
+    bool full;
+    const float *lanes;
+} tmb_moments;
+
+enum { TMB_MOMENT_LANES = 16, TMB_MOMENT_FULL = 136 };
+#define TMB_MOMENT_ROWS(full) (((full) ? TMB_MOMENT_FULL : 16) + 16)
+
 typedef struct tmb_ops {
     const char *name; /* "ref", "avx2", "avx512" */
 
@@ -64,6 +83,12 @@ typedef struct tmb_ops {
      * E4M3 values.  With y = x / ws2: error(c) = sum over 16 of (y - e2m1(y / c) * c)^2 in float32,
      * folded 8+8, 4+4, 2+2, 1+1.  A tie takes the larger scale; an all-zero block 1.0 (0x38). */
     void (*search_nvfp4)(uint8_t *codes, const float *x, float ws2, size_t blocks);
+    /* The same with an error that moments weigh: with d = y - e2m1(y / c) * c,
+     *   t(i) = d(i) * (h(i, i) d(i) + h(i, i+1) d(i+1) + … + h(i, 15) d(15))
+     * products first, sums from the left, then folded as above: d' H d.  y is finite.  With ones on
+     * the diagonal and zeros elsewhere this is search_nvfp4. */
+    void (*search_nvfp4_weighted)(uint8_t *codes, const float *x, float ws2,
+                                  const tmb_moments *moments, size_t blocks);
 
     /* sums += what got [n] f32 differs from ref [n] f32 by. */
     void (*compare)(tmb_sums *sums, const float *ref, const float *got, size_t n);

@@ -31,6 +31,7 @@ typedef __mmask16 m16;
 #define i_sub(a, b)          _mm512_sub_epi32(a, b)
 #define i_and(a, b)          _mm512_and_si512(a, b)
 #define i_or(a, b)           _mm512_or_si512(a, b)
+#define i_xor(a, b)          _mm512_xor_si512(a, b)
 #define i_shl(a, n)          _mm512_slli_epi32(a, n)
 #define i_shr(a, n)          _mm512_srli_epi32(a, n)
 #define i_min(a, b)          _mm512_min_epi32(a, b)

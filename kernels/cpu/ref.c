@@ -146,6 +146,46 @@ static void search_nvfp4(uint8_t *codes, const float *x, float ws2, size_t block
     }
 }
 
+/* d' H d of y [16] under block scale c, in the order ops.h fixes; h: this block's lane. */
+static float weighted_error(const float *y, float c, const float *h, bool full)
+{
+    float d[16], t[16];
+    for (int i = 0; i < 16; i++)
+        d[i] = y[i] - tmb_e2m1_to_f32(tmb_f32_to_e2m1(y[i] / c)) * c;
+    for (int i = 0; i < 16; i++) {
+        float sum = *h * d[i];
+        h += TMB_MOMENT_LANES;
+        for (int j = i + 1; full && j < 16; j++, h += TMB_MOMENT_LANES)
+            sum += *h * d[j];
+        t[i] = d[i] * sum;
+    }
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            t[i] += t[i + half];
+    return t[0];
+}
+
+static void search_nvfp4_weighted(uint8_t *codes, const float *x, float ws2,
+                                  const tmb_moments *moments, size_t blocks)
+{
+    size_t group = (size_t)TMB_MOMENT_ROWS(moments->full) * TMB_MOMENT_LANES;
+    for (size_t b = 0; b < blocks; b++, x += 16) {
+        const float *h = moments->lanes + b / TMB_MOMENT_LANES * group + b % TMB_MOMENT_LANES;
+        float y[16], least = tmb_f32_from_bits(TMB_F32_INF);
+        for (int i = 0; i < 16; i++)
+            y[i] = x[i] / ws2;
+        uint8_t best = 0x7e;
+        for (uint8_t code = 0x7e; code > 0; code--) {
+            float error = weighted_error(y, tmb_e4m3_to_f32(code), h, moments->full);
+            if (error < least) {
+                least = error;
+                best = code;
+            }
+        }
+        codes[b] = amax(x, 16) == 0.0f ? 0x38 : best;
+    }
+}
+
 static double fold(double lane[16])
 {
     for (int half = 8; half; half /= 2)
@@ -186,5 +226,6 @@ const tmb_ops tmb_ops_ref = {
     .decode_e4m3 = decode_e4m3,
     .decode_int4 = decode_int4,
     .search_nvfp4 = search_nvfp4,
+    .search_nvfp4_weighted = search_nvfp4_weighted,
     .compare = compare,
 };

@@ -280,108 +280,7 @@ static void compare(tmb_sums *sums, const float *ref, const float *got, size_t n
     if (worst > sums->max_error) sums->max_error = worst;
 }
 
-/* ------------------------------------------------------------------ the search of NVFP4 scales */
-
-/* The error of sixteen blocks, one a lane, each under its own scale c; magnitudes a [16][lanes].
- * *zeroed, unless NULL, is the same sum over only those elements whose code is 0.
- *
- * No division is needed to know the code.  A threshold t of E2M1 has three bits and c has four, so
- * t * c is exact; and a float a other than t * c is at least 2^-24 of it away, more than half the
- * spacing of floats next to t, so that a / c does not round to t: comparing a with t * c tells on
- * which side of t the rounded quotient lies.  On t itself both neighbours give the same error. */
-static inline v16 search_error(const v16 *a, v16 c, v16 *zeroed)
-{
-    v16 half = v_mul(c, v_set(0.5f)), two = v_mul(c, v_set(2.0f));
-    v16 value[7] = {half,
-                    c,
-                    v_mul(c, v_set(1.5f)),
-                    two,
-                    v_mul(c, v_set(3.0f)),
-                    v_mul(c, v_set(4.0f)),
-                    v_mul(c, v_set(6.0f))};
-    v16 over[7] = {v_mul(c, v_set(0.25f)), v_mul(c, v_set(0.75f)), v_mul(c, v_set(1.25f)),
-                   v_mul(c, v_set(1.75f)), v_mul(c, v_set(2.5f)),  v_mul(c, v_set(3.5f)),
-                   v_mul(c, v_set(5.0f))};
-    v16 e[16], z[16], none = v_set(0.0f);
-    for (int i = 0; i < 16; i++) {
-        m16 some = v_less(over[0], a[i]);
-        v16 v = v_select(some, value[0], none);
-        for (int k = 1; k < 7; k++)
-            v = v_select(v_less(over[k], a[i]), value[k], v);
-        v16 d = v_sub(a[i], v);
-        e[i] = v_mul(d, d);
-        if (zeroed) z[i] = v_select(some, none, e[i]);
-    }
-    for (int n = 8; n; n /= 2)
-        for (int i = 0; i < n; i++) {
-            e[i] = v_add(e[i], e[i + n]);
-            if (zeroed) z[i] = v_add(z[i], z[i + n]);
-        }
-    if (zeroed) *zeroed = z[0];
-    return e[0];
-}
-
-/* Sixteen blocks.  From the scale that maps the largest magnitude to 6 the candidates are walked
- * up, then down.  A lane leaves the walk when no further scale can win, which is certain because
- * sums of floats >= 0 in a fixed order never shrink when a term grows:
- *   up:   what rounds to 0 under c does so under all larger, with the same terms;
- *   down: the largest magnitude above 6c stays cut to 6c', and 6c' only shrinks. */
-static void search16(uint8_t *codes, const float *x, float ws2)
-{
-    float a_of[16][LANES], top_of[LANES];
-    for (int b = 0; b < LANES; b++) {
-        top_of[b] = 0.0f;
-        for (int i = 0; i < 16; i++) {
-            float y = x[b * 16 + i] / ws2;
-            a_of[i][b] = tmb_f32_from_bits(tmb_f32_bits(y) & TMB_F32_MAG);
-            top_of[b] = a_of[i][b] > top_of[b] ? a_of[i][b] : top_of[b];
-        }
-    }
-    v16 a[16], top = v_load(top_of), zeroed;
-    for (int i = 0; i < 16; i++)
-        a[i] = v_load(a_of[i]);
-
-    i16 start = i_max(i_min(e4m3_of(v_div(top, v_set(6.0f))), i_set(0x7e)), i_set(1));
-    i16 best = i_set(0x7e), code = start;
-    v16 least = v_set(0x1.fffffep127f);
-    for (m16 on = i_less(i_set(0), code); m_any(on); on = m_and(on, i_less(code, i_set(0x7f)))) {
-        v16 error = search_error(a, e4m3_value(code), &zeroed);
-        m16 better = m_and(on, v_less_equal(error, least));
-        least = v_select(better, error, least);
-        best = i_select(better, code, best);
-        on = m_and_not(v_less(least, zeroed), on);
-        code = i_add(code, i_set(1));
-    }
-    code = i_sub(start, i_set(1));
-    for (m16 on = i_less(i_set(0), code); m_any(on); on = m_and(on, i_less(i_set(0), code))) {
-        v16 c = e4m3_value(i_max(code, i_set(1)));
-        v16 cut = v_sub(top, v_mul(c, v_set(6.0f)));
-        m16 lost = m_and(v_less_equal(v_set(0.0f), cut), v_less_equal(least, v_mul(cut, cut)));
-        on = m_and_not(lost, on);
-        v16 error = search_error(a, c, NULL);
-        m16 better = m_and(on, v_less(error, least));
-        least = v_select(better, error, least);
-        best = i_select(better, code, best);
-        code = i_sub(code, i_set(1));
-    }
-    uint8_t found[LANES];
-    i_store8(found, best);
-    for (int b = 0; b < LANES; b++)
-        codes[b] = amax_of(x + b * 16, 16) == 0.0f ? 0x38 : found[b];
-}
-
-static void search_nvfp4(uint8_t *codes, const float *x, float ws2, size_t blocks)
-{
-    size_t b = 0;
-    for (; b + LANES <= blocks; b += LANES)
-        search16(codes + b, x + b * 16, ws2);
-    if (b == blocks) return;
-    float rest[LANES * 16] = {0};
-    uint8_t found[LANES];
-    memcpy(rest, x + b * 16, (blocks - b) * 16 * sizeof *rest);
-    search16(found, rest, ws2);
-    memcpy(codes + b, found, blocks - b);
-}
+#include "kernels/cpu/search.h"
 
 const tmb_ops TABLE = {
     .name = NAME,
@@ -396,5 +295,6 @@ const tmb_ops TABLE = {
     .decode_e4m3 = decode_e4m3,
     .decode_int4 = decode_int4,
     .search_nvfp4 = search_nvfp4,
+    .search_nvfp4_weighted = search_nvfp4_weighted,
     .compare = compare,
 };

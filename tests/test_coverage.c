@@ -139,31 +139,6 @@ static void windows(void)
     ok(sane, "a finite global amax for any histogram");
 }
 
-static void moments(void)
-{
-    int64_t sums[3][TMB_STAT_SUMS] = {{0}};
-    tmb_accum native[2] = {{.tokens = 64, .seen = 1 << 16}, {.tokens = 192, .seen = 1 << 16}};
-    tmb_accum shadow[2] = {{0}, {0}};
-    tmb_site site = {.n = 2, .expert = true, .in = 16, .native = native, .shadow = shadow};
-    tmb_stats_layer layer = {.moments = true, .sites = &site, .n_sites = 1};
-    double out[256], unit = ldexp(1, 16 * 16 + TMB_UNIT_EXPONENT);
-    for (int e = 0; e < 2; e++)
-        native[e].sums[16] = sums[e];
-    sums[0][tmb_stat_sum(2, 9)] = 640;  /* 10 a token */
-    sums[1][tmb_stat_sum(2, 9)] = 1920; /* 10 too */
-    sums[0][tmb_stat_sum(4, 4)] = 64;   /* 1 a token; of all (64 + 0) / 256 = 0.25 */
-    ok(tmb_moment_average(&layer, &site, 0, 0, 64, out) && out[2 * 16 + 9] == 10 * unit &&
-           out[9 * 16 + 2] == 10 * unit,
-       "where all agree, shrinking changes nothing");
-    ok(out[4 * 16 + 4] == (0.5 * 1 + 0.5 * 0.25) * unit, "at the gate: half own, half the layer's");
-    native[0].tokens = 0;
-    memset(sums[0], 0, sizeof sums[0]);
-    ok(tmb_moment_average(&layer, &site, 0, 0, 64, out) && out[2 * 16 + 9] == 10 * unit,
-       "an expert without tokens has the layer's");
-    native[1].tokens = 0;
-    ok(!tmb_moment_average(&layer, &site, 0, 0, 64, out), "a layer without tokens has none");
-}
-
 static void divergence(void)
 {
     uint64_t a[4] = {100, 200, 300, 400}, b[4] = {1000, 2000, 3000, 4000},
@@ -186,7 +161,6 @@ int main(void)
     ranges();
     scales();
     windows();
-    moments();
     divergence();
     return done();
 }

@@ -73,6 +73,13 @@ tmb_status tmb_stats_open(tmb_stats_file **out, const char *path, tmb_err *err) 
  * layer is then like one without second moments. */
 tmb_status tmb_stats_read(tmb_stats_file *file, uint32_t i, bool moments, tmb_stats_layer **out,
                           tmb_err *err) TMB_CHECKED;
+/* Second moments of one site of a layer that was read without: the average of x x' over the tokens
+ * of each entry, drawn to that over all entries' (moe/calib/weigh.h, first step), native tokens, or
+ * native and shadow on that rung.  out [n][blocks][136] f32, upper triangle by rows; full false: the
+ * diagonal alone, [n][blocks][16], which needs no second moments in the file.  tokens [n]: what each
+ * rests on, 0 when no token says anything, and zeros.  One entry at a time is in memory besides. */
+tmb_status tmb_stats_moments(tmb_stats_file *file, const tmb_stats_layer *layer, uint32_t site,
+                             bool full, float *out, double *tokens, tmb_err *err) TMB_CHECKED;
 void tmb_stats_close(tmb_stats_file *file); /* NULL is fine */
 
 /* ---- merging */

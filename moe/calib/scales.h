@@ -72,12 +72,4 @@ bool tmb_kv_scale(float amax, float *scale);        /* amax / 448, float32 */
 float tmb_bits_float(uint32_t bits); /* of tmb_accum.amax, k_amax, v_amax */
 float tmb_bin_low(uint32_t bin);     /* the smallest value of a histogram's bin */
 
-/* ---- second moments, averaged over tokens: for weighted searches of weight scales */
-
-/* out [16 * 16] of an entry's block: the average of x x^T over its tokens, drawn to that of all
- * entries' tokens by w = tmb_shrink(); native tokens, or native and shadow on that rung.  Without
- * moments only the diagonal is not zero.  False, and out zero, when no token says anything. */
-bool tmb_moment_average(const tmb_stats_layer *layer, const tmb_site *site, uint32_t entry,
-                        uint64_t block, uint64_t min_tokens, double out[256]);
-
 #endif

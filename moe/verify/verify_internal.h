@@ -349,6 +349,9 @@ bool tmb_is_kv_scale(const char *name); /* a tensor, not a module */
 tmb_status tmb_count_groups(tmb_verifier *v, const tmb_sums *sums, tmb_err *err) TMB_CHECKED;
 void tmb_count_worst(tmb_verifier *v, const tmb_sums *sums);
 /* Fills the groups in any case. */
+/* grid.c: whether each value of an E2M1 block [n] is the nearest to the source's under the one scale
+ * that they have; a block of zeros, whether the source is nowhere above least. */
+bool tmb_on_own_grid(const float *source, const float *got, size_t n, float least);
 tmb_status tmb_compare_source(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
 tmb_status tmb_check_files(tmb_verifier *v, tmb_err *err) TMB_CHECKED;
 /* text [n] of tombac.json */

@@ -63,6 +63,7 @@ libtombac_a_SOURCES +=           \
 	moe/calib/digits.c       \
 	moe/calib/file.h         \
 	moe/calib/file_internal.h \
+	moe/calib/file_moments.c \
 	moe/calib/file_open.c    \
 	moe/calib/file_read.c    \
 	moe/calib/file_write.c   \
@@ -84,6 +85,8 @@ libtombac_a_SOURCES +=           \
 	moe/calib/stats_internal.h \
 	moe/calib/tap.c          \
 	moe/calib/tap.h          \
+	moe/calib/weigh.c        \
+	moe/calib/weigh.h        \
 	moe/diagnose/boot.c      \
 	moe/diagnose/boot.h      \
 	moe/diagnose/compare.c   \
@@ -318,6 +321,8 @@ libtombac_a_SOURCES +=           \
 	moe/quantize/summary.h   \
 	moe/quantize/text.c      \
 	moe/quantize/text.h      \
+	moe/quantize/weighing.c  \
+	moe/quantize/weighing.h  \
 	moe/quantize/work.c      \
 	moe/quantize/work.h      \
 	moe/recipe/assign.c      \
@@ -379,6 +384,7 @@ libtombac_a_SOURCES +=           \
 	moe/verify/ct_scheme.c \
 	moe/verify/files.c \
 	moe/verify/findings.c \
+	moe/verify/grid.c \
 	moe/verify/groups.c \
 	moe/verify/inventory.c \
 	moe/verify/kv.c \

@@ -7,7 +7,7 @@
 
 static const char *rule_name(const tmb_kernel_rate *r)
 {
-    return r->rule == TMB_SCALE_MSE ? "mse" : "max";
+    return tmb_scale_name((int)r->rule);
 }
 
 static bool print_kernels(const tmb_bench_figures *f)

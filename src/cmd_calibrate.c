@@ -137,7 +137,7 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
     tmb_job job = {0};
     tmb_data *data = NULL;
     char *command = tmb_command_line(argc, argv);
-    tmb_plan_options plan = {.threads = o.common.threads};
+    tmb_plan_options plan = {.threads = o.common.threads, .unmeasured = true};
     tmb_status status = tmb_job_open(&job, operands[0], err);
     if (!status) status = tmb_job_plan(&job, o.recipe, &plan, err);
     if (!status) status = tmb_calibration_data(&data, &job, &o.data, o.ids_type, err);

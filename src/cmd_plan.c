@@ -28,7 +28,8 @@ static tmb_status run(const tmb_command *self, int argc, char **argv, tmb_err *e
                              .threads = o.common.threads,
                              .copy_code = o.copy_code,
                              .gpu = o.device != NULL,
-                             .stats = o.stats};
+                             .stats = o.stats,
+                             .unmeasured = o.calibrate};
     int device;
     TRY(tmb_device_parse(o.device, &device, err));
     tmb_needs_wanted needs = {.max_ram = o.max_ram, .ranks = o.ranks, .ways = o.ways};

@@ -121,16 +121,50 @@ static void print_files(const tmb_plan *plan, tmb_table *t)
         tmb_table_row(t, "%u carried over\t%s", n_carried, tmb_human_integer(n, carried));
 }
 
+/* The first row of a spec, among those of quantized Linears, stands for all. */
+static bool first_of_spec(const tmb_plan *plan, uint32_t i)
+{
+    for (uint32_t k = 0; k < i; k++)
+        if (plan->rows[k].spec == plan->rows[i].spec) return false;
+    return quantized(&plan->rows[i]);
+}
+
+/* How a spec's block scales are chosen, when not by the largest magnitude. */
+static void print_scales(const tmb_plan *plan, const tmb_spec *spec)
+{
+    uint64_t units = 0, unweighed = 0;
+    for (uint32_t i = 0; i < plan->n_rows; i++) {
+        if (plan->rows[i].spec != spec) continue;
+        units += plan->rows[i].units;
+        unweighed += plan->rows[i].unweighed;
+    }
+    printf("scales       %s: %s", spec->name, tmb_plan_scales(plan, spec));
+    if (unweighed)
+        printf("; plain mse for %llu of %llu Linears, which saw no token",
+               (unsigned long long)unweighed, (unsigned long long)units);
+    fputs("\n", stdout);
+}
+
+const char *tmb_plan_scales(const tmb_plan *plan, const tmb_spec *spec)
+{
+    if (spec->scale == TMB_SCALE_HESSIAN)
+        return "least error of the output, by 16x16 second moments of the input";
+    if (spec->scale != TMB_SCALE_MSE) return "largest magnitude";
+    return plan->weigh ? "least squared error, weighted by the second moments of the input"
+                       : "least squared error";
+}
+
 void tmb_plan_print_activations(const tmb_plan *plan)
 {
-    if (!plan->layout->activations) return;
     for (uint32_t i = 0; i < plan->n_rows; i++) {
-        bool said = !quantized(&plan->rows[i]);
-        for (uint32_t k = 0; k < i && !said; k++)
-            said = plan->rows[k].spec == plan->rows[i].spec;
-        const char *text = said ? NULL : plan->layout->activations(plan->rows[i].spec, plan->job.measured);
-        if (text) printf("activations  %s: %s\n", plan->rows[i].spec->name, text);
+        const tmb_spec *spec = plan->rows[i].spec;
+        if (!first_of_spec(plan, i) || !plan->layout->activations) continue;
+        const char *text = plan->layout->activations(spec, plan->job.measured);
+        if (text) printf("activations  %s: %s\n", spec->name, text);
     }
+    for (uint32_t i = 0; i < plan->n_rows; i++)
+        if (first_of_spec(plan, i) && plan->rows[i].spec->scale != TMB_SCALE_MAX)
+            print_scales(plan, plan->rows[i].spec);
 }
 
 static void print_fact(const char *head, const char *text)
@@ -215,8 +249,13 @@ static void json_groups(tmb_emit *e, const tmb_plan *plan)
         tmb_emit_int(e, o, "bytes_in", row->bytes_in);
         tmb_emit_int(e, o, "bytes_out", row->bytes_out);
         tmb_emit_num(e, o, "bits_per_weight", bits(row));
+        if (quantized(row)) {
+            tmb_emit_text(e, o, "scale", tmb_scale_name((int)row->spec->scale));
+            tmb_emit_int(e, o, "unweighed", row->unweighed);
+        }
         if (quantized(row) && plan->layout->activations)
-            tmb_emit_text(e, o, "activations", plan->layout->activations(row->spec, plan->job.measured));
+            tmb_emit_text(e, o, "activations",
+                          plan->layout->activations(row->spec, plan->job.measured));
     }
 }
 

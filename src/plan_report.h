@@ -7,8 +7,11 @@
 tmb_status tmb_plan_print(const tmb_plan *plan, tmb_err *err) TMB_CHECKED;
 tmb_status tmb_plan_json(const tmb_plan *plan, tmb_err *err) TMB_CHECKED;
 
-/* How activations are rounded at run time, a line for each format in use. */
+/* How activations are rounded at run time, and how searched scales are chosen: a line for each
+ * format in use. */
 void tmb_plan_print_activations(const tmb_plan *plan);
+/* "least squared error": how a spec's block scales are chosen. */
+const char *tmb_plan_scales(const tmb_plan *plan, const tmb_spec *spec);
 /* "warning: …", each on a line of its own. */
 void tmb_plan_print_warnings(const tmb_plan *plan);
 

@@ -20,6 +20,7 @@ check_PROGRAMS +=           \
 	tests/test_formats        \
 	tests/test_forward        \
 	tests/test_golden         \
+	tests/test_grid           \
 	tests/test_hardened       \
 	tests/test_indexer        \
 	tests/test_inventory      \
@@ -44,6 +45,7 @@ check_PROGRAMS +=           \
 	tests/test_refused        \
 	tests/test_resume         \
 	tests/test_route          \
+	tests/test_search         \
 	tests/test_share          \
 	tests/test_shipped        \
 	tests/test_verify         \
@@ -54,6 +56,8 @@ check_PROGRAMS +=           \
 	tests/test_tap            \
 	tests/test_terminal       \
 	tests/test_tokenizer      \
+	tests/test_weigh          \
+	tests/test_weighed        \
 	tests/test_weight
 dist_check_SCRIPTS +=       \
 	tests/cli.test          \

@@ -281,7 +281,8 @@ static tmb_status calibrate(const char *out, tmb_err *err)
     pair p = {0};
     tmb_data *d = NULL;
     tmb_calibrate_result result = {0};
-    tmb_calibrate_options o = {.out = out, .min_tokens = 1, .starved = TMB_STARVED_PEERS};
+    tmb_calibrate_options o = {
+        .out = out, .min_tokens = 1, .starved = TMB_STARVED_PEERS, .moments = true};
     tmb_status status = open_pair(&p, data_path("tinymoe/a"), err);
     if (!status) status = data(&d, err);
     if (!status) status = tmb_calibrate(p.model, d, &o, &result, err);
@@ -296,6 +297,8 @@ static void measured_scales(void)
     static const char rules[] = "*experts* = nvfp4\n* = fp8\n[kv_cache]\nformat = fp8\n";
     static const char room[] = "*experts* = nvfp4\n* = fp8\n[kv_cache]\nformat = fp8\n"
                                "[calibration]\nact_scale = headroom\n";
+    static const char hessian[] =
+        "*experts* = h\n* = fp8\n[format h]\nbase = nvfp4\nscale = hessian\n";
     tmb_err err = {0};
     char stats[256];
     snprintf(stats, sizeof stats, "%s", path("stats.h5"));
@@ -303,6 +306,7 @@ static void measured_scales(void)
     equals_written(data_path("tinymoe/a"), rules, "modelopt", stats, "m-0");
     equals_written(data_path("tinymoe/a"), rules, "compressed-tensors", stats, "m-1");
     equals_written(data_path("tinymoe/a"), room, "modelopt", stats, "m-2");
+    equals_written(data_path("tinymoe/a"), hessian, "modelopt", stats, "m-3");
 }
 
 static bool same_bits(const tmb_mean *a, const tmb_mean *b)

@@ -14,6 +14,7 @@ enum { UNKNOWN, LOOKED_AT, KNOWN };
 struct tmb_fly {
     const tmb_plan *plan;
     const tmb_ops *ops;
+    tmb_weighing *weighing; /* NULL: no search is weighted */
     tmb_acts *acts;
     tmb_hooks round;     /* of acts */
     uint32_t *bundle_of; /* [n_units] */
@@ -40,6 +41,7 @@ tmb_status tmb_fly_open(tmb_fly **out, const tmb_plan *plan, const tmb_ops *ops,
     tmb_status status = f->bundle_of && f->state && f->amax
                             ? tmb_fly_acts(&f->acts, plan, ops, err)
                             : tmb_fail_memory(err, (uint64_t)n * 9, "a recipe on the fly");
+    if (!status) status = tmb_weighing_open(&f->weighing, plan, err);
     if (status) {
         tmb_fly_close(f);
         return status;
@@ -56,6 +58,7 @@ void tmb_fly_close(tmb_fly *f)
 {
     if (!f) return;
     tmb_acts_close(f->acts);
+    tmb_weighing_close(f->weighing);
     pthread_cond_destroy(&f->change);
     pthread_mutex_destroy(&f->lock);
     free(f->bundle_of);
@@ -126,16 +129,21 @@ static tmb_status on_weight(void *ctx, tmb_reader *reader, const tmb_unit *unit,
     const tmb_format *format = e.spec->format;
     uint64_t codes = tmb_part_tile_bytes(unit, format, TMB_PART_CODES),
              scales = tmb_part_tile_bytes(unit, format, TMB_PART_SCALE),
-             floats = tmb_format_work(unit->in);
+             floats = tmb_format_work(unit->in), lanes = e.weigh ? f->plan->weigh->table_floats : 0;
     codes = (codes + 63) / 64 * 64;
     scales = (scales + 63) / 64 * 64;
-    uint8_t *room = malloc(codes + scales + floats * sizeof(float));
-    if (!room) return tmb_fail_memory(err, codes + scales + floats * 4, unit->name);
+    uint8_t *room = malloc(codes + scales + (floats + lanes) * sizeof(float));
+    if (!room) return tmb_fail_memory(err, codes + scales + (floats + lanes) * 4, unit->name);
     float *work = (float *)(void *)(room + codes + scales);
-    tmb_encode_rows(&e, f->ops, y, rows, room, room + codes, work);
-    tmb_read_back(&e, f->ops, room, room + codes, rows, y, work);
+    tmb_status status = TMB_OK;
+    if (e.weigh) status = tmb_weighing_make(f->weighing, e.weigh, work + floats, err);
+    e.lanes = work + floats;
+    if (!status) {
+        tmb_encode_rows(&e, f->ops, y, rows, room, room + codes, work);
+        tmb_read_back(&e, f->ops, room, room + codes, rows, y, work);
+    }
     free(room);
-    return TMB_OK;
+    return status;
 }
 
 static tmb_status on_activation(void *ctx, const tmb_linear_seen *seen, float *y, bool *changed,

@@ -39,8 +39,9 @@ typedef enum tmb_act {
 } tmb_act;
 
 typedef enum tmb_scale_rule {
-    TMB_SCALE_MAX, /* the largest magnitude maps to the largest code */
-    TMB_SCALE_MSE, /* block scales by least squared error */
+    TMB_SCALE_MAX,     /* the largest magnitude maps to the largest code */
+    TMB_SCALE_MSE,     /* block scales by least squared error, or by the diagonal of the moments */
+    TMB_SCALE_HESSIAN, /* block scales by least error of the output: second moments of 16-blocks */
 } tmb_scale_rule;
 
 /* dtype and shape of one part of a weight [out, in], in the format's own geometry. */
@@ -79,9 +80,16 @@ struct tmb_format {
     float (*global_scale)(float amax);
 
     /* codes, scales: where this tile's rows start in the parts.  x [rows, cols] f32, finite.
-     * work: at least tmb_format_work(cols) floats. */
+     * work: at least tmb_format_work(cols) floats.  rule: TMB_SCALE_HESSIAN is TMB_SCALE_MSE here,
+     * for want of moments. */
     void (*encode)(const tmb_format *f, const tmb_ops *ops, tmb_scale_rule rule, const float *x,
                    size_t rows, size_t cols, float global, void *codes, void *scales, float *work);
+
+    /* The same with block scales that minimise the error under second moments of the input: moments
+     * [cols / 16 blocks] (kernels/base/ops.h).  NULL: the format has no TMB_SCALE_HESSIAN. */
+    void (*encode_weighted)(const tmb_format *f, const tmb_ops *ops, const tmb_moments *moments,
+                            const float *x, size_t rows, size_t cols, float global, void *codes,
+                            void *scales, float *work);
 
     /* The inverse: x [rows, cols] f32 from a tile's codes and scales. */
     void (*decode)(const tmb_format *f, const tmb_ops *ops, float *x, size_t rows, size_t cols,
@@ -92,6 +100,18 @@ struct tmb_format {
 static inline const char *tmb_format_family(const tmb_format *f)
 {
     return f->family ? f->family : f->name;
+}
+
+static inline const char *tmb_scale_name(int rule)
+{
+    return rule == TMB_SCALE_HESSIAN ? "hessian" : rule == TMB_SCALE_MSE ? "mse" : "max";
+}
+
+/* Whether a format offers a rule. */
+static inline bool tmb_format_scales(const tmb_format *f, tmb_scale_rule rule)
+{
+    return rule == TMB_SCALE_MAX ||
+           (rule == TMB_SCALE_MSE ? f->can_mse : f->encode_weighted != NULL);
 }
 
 /* Floats of scratch that encode and decode want for a tile of this width. */

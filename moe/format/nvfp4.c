@@ -57,6 +57,14 @@ static void choose_scales(const tmb_ops *ops, uint8_t *s, const float *x, size_t
         if (s[i] == 0) s[i] = work[i] / six == 0.0f ? E4M3_ONE : E4M3_LEAST;
 }
 
+/* n blocks under their scales. */
+static void encode_blocks(const tmb_ops *ops, const float *x, size_t n, float ws2, uint8_t *code,
+                          const uint8_t *s, float *work)
+{
+    block_divisors(ops, work, s, n, ws2);
+    ops->encode_e2m1(code, x, work, n, BLOCK);
+}
+
 void tmb_nvfp4_encode(const tmb_format *f, const tmb_ops *ops, tmb_scale_rule rule, const float *x,
                       size_t rows, size_t cols, float global, void *codes, void *scales,
                       float *work)
@@ -65,16 +73,35 @@ void tmb_nvfp4_encode(const tmb_format *f, const tmb_ops *ops, tmb_scale_rule ru
     uint8_t *s = scales, *code = codes;
     for (size_t blocks = rows * (cols / BLOCK), n; blocks; blocks -= n) {
         n = blocks < TMB_CHUNK ? blocks : TMB_CHUNK;
-        if (rule == TMB_SCALE_MSE)
-            ops->search_nvfp4(s, x, global, n);
-        else
+        if (rule == TMB_SCALE_MAX)
             choose_scales(ops, s, x, n, global, work);
-        block_divisors(ops, work, s, n, global);
-        ops->encode_e2m1(code, x, work, n, BLOCK);
+        else
+            ops->search_nvfp4(s, x, global, n);
+        encode_blocks(ops, x, n, global, code, s, work);
         s += n;
         x += n * BLOCK;
         code += n * BLOCK / 2;
     }
+}
+
+void tmb_nvfp4_encode_weighted(const tmb_format *f, const tmb_ops *ops, const tmb_moments *moments,
+                               const float *x, size_t rows, size_t cols, float global, void *codes,
+                               void *scales, float *work)
+{
+    (void)f;
+    uint8_t *s = scales, *code = codes;
+    size_t line = cols / BLOCK, lanes = (size_t)TMB_MOMENT_ROWS(moments->full);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t b = 0, n; b < line; b += n) {
+            /* a whole number of groups, so that the table can be entered here */
+            const tmb_moments here = {moments->full, moments->lanes + b * lanes};
+            n = line - b < TMB_CHUNK ? line - b : TMB_CHUNK;
+            ops->search_nvfp4_weighted(s, x, global, &here, n);
+            encode_blocks(ops, x, n, global, code, s, work);
+            s += n;
+            x += n * BLOCK;
+            code += n * BLOCK / 2;
+        }
 }
 
 void tmb_nvfp4_decode(const tmb_format *f, const tmb_ops *ops, float *x, size_t rows, size_t cols,
@@ -103,5 +130,6 @@ const tmb_format tmb_format_nvfp4 = {
     .part = tmb_nvfp4_part,
     .global_scale = tmb_nvfp4_global,
     .encode = tmb_nvfp4_encode,
+    .encode_weighted = tmb_nvfp4_encode_weighted,
     .decode = tmb_nvfp4_decode,
 };

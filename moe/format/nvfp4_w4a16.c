@@ -14,5 +14,6 @@ const tmb_format tmb_format_nvfp4_w4a16 = {
     .part = tmb_nvfp4_part,
     .global_scale = tmb_nvfp4_global,
     .encode = tmb_nvfp4_encode,
+    .encode_weighted = tmb_nvfp4_encode_weighted,
     .decode = tmb_nvfp4_decode,
 };

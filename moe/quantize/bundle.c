@@ -26,8 +26,8 @@ static const tmb_format *format_of(const tmb_plan *plan, uint32_t unit)
     return plan->job.assignment->choices[unit].spec->format;
 }
 
-/* What fits the cache, or a whole tile where the format has scales for several rows, or the rows lie
- * across the stored matrix. */
+/* What fits the cache, or a whole tile where the format has scales for several rows, or the rows
+ * lie across the stored matrix. */
 size_t tmb_rows_at_once(const tmb_unit *unit, const tmb_format *format)
 {
     tmb_part_dims dims;
@@ -76,12 +76,17 @@ static tmb_need need_of(const tmb_plan *plan, uint64_t stage_bytes)
     return need;
 }
 
+static uint64_t lanes_bytes(const tmb_plan *plan)
+{
+    return plan->weigh ? plan->weigh->table_floats * sizeof(float) : 0;
+}
+
 uint64_t tmb_worker_bytes(const tmb_plan *plan, uint64_t stage_bytes)
 {
     tmb_need need = need_of(plan, stage_bytes);
     uint64_t gpu = plan->options.gpu ? tmb_gpu_need(plan).host_bytes : 0;
     return need.reader + 2 * need.floats * 4 + need.work * 4 + need.codes + need.scales +
-           need.slab[0] + need.slab[1] + need.units * 4 + gpu;
+           need.slab[0] + need.slab[1] + need.units * 4 + lanes_bytes(plan) + gpu;
 }
 
 /* calloc would touch nothing either; malloc says that nobody reads before writing. */
@@ -93,7 +98,7 @@ static void *room(uint64_t bytes, bool *good)
 }
 
 tmb_status tmb_worker_open(tmb_worker **out, const tmb_plan *plan, const tmb_ops *ops,
-                           const tmb_pulse *pulse, tmb_err *err)
+                           tmb_weighing *weighing, const tmb_pulse *pulse, tmb_err *err)
 {
     tmb_need need = need_of(plan, plan->stage_bytes);
     bool good = true;
@@ -103,6 +108,9 @@ tmb_status tmb_worker_open(tmb_worker **out, const tmb_plan *plan, const tmb_ops
     k->plan = plan;
     k->ops = ops;
     k->pulse = *pulse;
+    k->weighing = weighing;
+    k->weighed.layer = TMB_NONE;
+    k->lanes = room(lanes_bytes(plan), &good);
     k->x = room(need.floats * 4, &good);
     k->y = room(need.floats * 4, &good);
     k->work = room(need.work * 4, &good);
@@ -135,6 +143,7 @@ void tmb_worker_close(tmb_worker *k)
     free(k->codes);
     free(k->scales);
     free(k->amax);
+    free(k->lanes);
     for (int i = 0; i < 2; i++)
         free(k->slab[i].data);
     free(k);
@@ -225,6 +234,21 @@ tmb_status tmb_task_write(tmb_worker *k, const tmb_task *task, tmb_part part, ui
                            out->begin + slot->base * dims->element_bytes + first * line, err);
 }
 
+/* The worker's table becomes that of the task's unit. */
+static tmb_status weigh(tmb_worker *k, tmb_task *task, tmb_err *err)
+{
+    const tmb_weigh_place *place = task->encoding.weigh, *has = &k->weighed;
+    if (!place) return TMB_OK;
+    task->encoding.lanes = k->lanes;
+    if (has->layer == place->layer && has->site == place->site && has->entry == place->entry &&
+        has->full == place->full)
+        return TMB_OK;
+    k->weighed.layer = TMB_NONE;
+    TRY(tmb_weighing_make(k->weighing, place, k->lanes, err));
+    k->weighed = *place;
+    return TMB_OK;
+}
+
 /* Some rows of a tile, from row `row` of the unit on: at + rows is at most TMB_TILE_ROWS. */
 static tmb_status encode_rows(tmb_worker *k, const tmb_task *task, uint64_t row, size_t at,
                               size_t rows, tmb_sums *sums, tmb_err *err)
@@ -248,16 +272,18 @@ static tmb_status encode_rows(tmb_worker *k, const tmb_task *task, uint64_t row,
 tmb_status tmb_task_beat(const tmb_worker *k, const tmb_task *task, uint64_t row, uint64_t rows,
                          tmb_err *err)
 {
-    double bytes = (double)tmb_unit_source_bytes(k->plan, task->unit), out = (double)task->unit->out;
+    double bytes = (double)tmb_unit_source_bytes(k->plan, task->unit),
+           out = (double)task->unit->out;
     uint64_t before = (uint64_t)(bytes * ((double)row / out));
     uint64_t upto = (uint64_t)(bytes * ((double)(row + rows) / out));
     return k->pulse.beat(k->pulse.ctx, upto - before, task->unit->name, err);
 }
 
 /* Rows begin .. end-1; the error of each tile to tiles[0], tiles[1] … */
-static tmb_status encode_tiles(tmb_worker *k, const tmb_task *task, uint64_t begin, uint64_t end,
+static tmb_status encode_tiles(tmb_worker *k, tmb_task *task, uint64_t begin, uint64_t end,
                                tmb_shard_writer *w, tmb_sums *tiles, tmb_err *err)
 {
+    TRY(weigh(k, task, err));
     for (uint64_t row = begin; row < end; row += TMB_TILE_ROWS) {
         size_t rows = end - row < TMB_TILE_ROWS ? (size_t)(end - row) : TMB_TILE_ROWS;
         *tiles = (tmb_sums){0};
@@ -344,8 +370,8 @@ void tmb_bundle_join(const tmb_plan *plan, const tmb_bundle *bundle, float *amax
         }
 }
 
-static tmb_status encode_unit(tmb_worker *k, const tmb_task *task, tmb_shard_writer *w,
-                              tmb_sums *sums, tmb_err *err)
+static tmb_status encode_unit(tmb_worker *k, tmb_task *task, tmb_shard_writer *w, tmb_sums *sums,
+                              tmb_err *err)
 {
     const tmb_unit *unit = task->unit;
     const tmb_part parts[2] = {TMB_PART_CODES, TMB_PART_SCALE};

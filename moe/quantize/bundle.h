@@ -9,6 +9,7 @@
 #include "moe/model/weight.h"
 #include "moe/quantize/encode.h"
 #include "moe/quantize/shard_writer.h"
+#include "moe/quantize/weighing.h"
 
 /* Called after every tile and every copied piece with the input bytes it stands for; a status
  * other than TMB_OK stops the work and is returned. */
@@ -19,8 +20,10 @@ typedef struct tmb_pulse {
 
 typedef struct tmb_worker tmb_worker;
 
+/* weighing: what tmb_weighing_open() gave for the plan, borrowed. */
 tmb_status tmb_worker_open(tmb_worker **out, const tmb_plan *plan, const tmb_ops *ops,
-                           const tmb_pulse *pulse, tmb_err *err) TMB_CHECKED;
+                           tmb_weighing *weighing, const tmb_pulse *pulse,
+                           tmb_err *err) TMB_CHECKED;
 void tmb_worker_close(tmb_worker *worker);
 /* stage_bytes: of the ring that bundles are read into (moe/quantize/stage.h). */
 uint64_t tmb_worker_bytes(const tmb_plan *plan, uint64_t stage_bytes);

@@ -80,7 +80,7 @@ static bool fits_gpu(const tmb_plan *plan, uint32_t u)
 
 bool tmb_worker_on_gpu(const tmb_worker *k, uint32_t unit)
 {
-    return k->gpu && fits_gpu(k->plan, unit);
+    return k->gpu && fits_gpu(k->plan, unit) && !tmb_weighing_of(k->plan, unit);
 }
 
 /* ---- memory ------------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ struct tmb_worker {
     uint8_t *codes, *scales; /* of TMB_TILE_ROWS */
     tmb_slab slab[2];        /* of codes, of scales */
     float *amax;             /* [units of the largest bundle] */
-    tmb_gpu_side *gpu;       /* NULL: everything on the processor */
+    tmb_weighing *weighing;
+    float *lanes; /* the table of moments of `weighed`, which gate and up share */
+    tmb_weigh_place weighed;
+    tmb_gpu_side *gpu; /* NULL: everything on the processor */
 };
 
 /* A unit at work: where its parts go in this shard. */

@@ -19,7 +19,8 @@ tmb_encoding tmb_encoding_of(const tmb_plan *plan, uint32_t u, float amax)
 {
     tmb_encoding e = {.unit = &plan->job.model->units[u],
                       .spec = plan->job.assignment->choices[u].spec,
-                      .global = 1};
+                      .global = 1,
+                      .weigh = tmb_weighing_of(plan, u)};
     if (tmb_unit_scanned(plan, u)) e.global = e.spec->format->global_scale(amax);
     for (uint32_t s = plan->slot_first[u]; s < plan->slot_first[u] + plan->n_slots[u]; s++)
         if (plan->slots[s].part == TMB_PART_GLOBAL) e.divides = plan->slots[s].reciprocal;
@@ -31,7 +32,10 @@ void tmb_encode_rows(const tmb_encoding *e, const tmb_ops *ops, const float *x, 
 {
     const tmb_format *f = e->spec->format;
     size_t cols = (size_t)e->unit->in;
-    if (f)
+    const tmb_moments moments = {e->weigh && e->weigh->full, e->lanes};
+    if (e->weigh)
+        f->encode_weighted(f, ops, &moments, x, rows, cols, e->global, codes, scales, work);
+    else if (f)
         f->encode(f, ops, e->spec->scale, x, rows, cols, e->global, codes, scales, work);
     else
         ops->to_bf16(codes, x, rows * cols);

@@ -5,13 +5,15 @@
 #ifndef TMB_QUANTIZE_ENCODE_H
 #define TMB_QUANTIZE_ENCODE_H
 
-#include "moe/quantize/plan.h"
+#include "moe/quantize/weighing.h"
 
 typedef struct tmb_encoding {
-    const tmb_unit *unit; /* borrowed from the model, as spec is from the recipe */
-    const tmb_spec *spec; /* format NULL: decoded to BF16 */
-    float global;         /* TMB_PART_GLOBAL; 1 where the format has none */
-    bool divides;         /* the layout stores 1 / global, and loaders divide by that */
+    const tmb_unit *unit;         /* borrowed from the model, as spec is from the recipe */
+    const tmb_spec *spec;         /* format NULL: decoded to BF16 */
+    float global;                 /* TMB_PART_GLOBAL; 1 where the format has none */
+    bool divides;                 /* the layout stores 1 / global, and loaders divide by that */
+    const tmb_weigh_place *weigh; /* whose moments weigh the search of its scales; NULL: none */
+    const float *lanes; /* their table (tmb_weighing_make), the caller's to set before encoding */
 } tmb_encoding;
 
 /* amax: the largest magnitude of all units that share the global scale; not asked for where

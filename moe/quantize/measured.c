@@ -9,6 +9,7 @@
 #include "moe/calib/scales.h"
 #include "moe/layout/modules.h"
 #include "moe/model/fingerprint.h"
+#include "moe/quantize/weighing.h"
 
 #include <string.h>
 
@@ -110,12 +111,16 @@ static tmb_status fill(filling *f, tmb_stats_file *file, tmb_err *err)
     TRY(same_checkpoint(f, file, err));
     f->to->content = tmb_arena_text(&f->plan->arena, file->digest, strlen(file->digest));
     if (!f->to->content) return tmb_fail_memory(err, TMB_SHA256_HEX, "a digest");
+    TRY(tmb_weighing_plan(f->plan, file, err));
     for (uint32_t i = 0; i < file->n_layers; i++) {
         tmb_stats_layer *layer = NULL;
         TRY(tmb_stats_read(file, i, false, &layer, err));
         fill_layer(f, layer);
+        tmb_status status = tmb_weighing_find(f->plan, layer, i, err);
         tmb_stats_layer_free(layer);
+        if (status) return status;
     }
+    tmb_weighing_count(f->plan);
     return nothing_missing(f, err);
 }
 

@@ -6,6 +6,7 @@
 #include "moe/layout/layouts.h"
 #include "moe/quantize/measured.h"
 #include "moe/quantize/plan_internal.h"
+#include "moe/quantize/weighing.h"
 
 #include <stdlib.h>
 
@@ -68,6 +69,7 @@ tmb_status tmb_plan_build(tmb_plan **out, const tmb_model *model, const tmb_reci
     if ((status = views(&p, err))) goto out;
     if ((status = tmb_plan_choose(&p, err))) goto out;
     if ((status = tmb_model_complete(model, err))) goto out;
+    if ((status = tmb_weighing_needs(plan, err))) goto out;
     if (plan->options.stats && (status = tmb_measure(plan, err))) goto out;
     if ((status = tmb_plan_outs(&p, err))) goto out;
     if ((status = tmb_plan_bundles(&p, err))) goto out;

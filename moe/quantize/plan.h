@@ -14,6 +14,8 @@
  *                      + threads * (reader + a tile of the widest Linear + slab
  *                                   + with a GPU the codes of what it takes at once)
  *                      + the largest shard header, twice
+ *                      + second moments that searches are weighted by, of the layers that the ring
+ *                        reaches and one more, and what reading one takes
  *              and   the index or tombac.json, whichever is longer, twice, or the table of names
  *   + 24 MiB for the program itself, and with a GPU 1 GiB for its driver and runtime
  * printed as plan.peak_bytes.  With a max_ram less is read ahead and fewer blocks wait, down to
@@ -93,6 +95,7 @@ typedef struct tmb_plan_row {
     const tmb_spec *spec;
     int32_t rule;
     uint64_t units, tensors_in, tensors_out, bytes_in, bytes_out, parameters;
+    uint64_t unweighed; /* units whose search found no moments: plain mse */
 } tmb_plan_row;
 
 typedef struct tmb_plan_options {
@@ -102,7 +105,9 @@ typedef struct tmb_plan_options {
     int threads;         /* 0: one a processor */
     bool copy_code;      /* also carry *.py over */
     bool gpu;            /* encode on a GPU: pinned memory and device memory are counted */
-    const char *stats;   /* statistics of calibrate for the scales of activations; NULL: cast */
+    const char *stats;   /* statistics of calibrate: scales of activations, weights of searches;
+                            NULL: activations are cast, searches plain */
+    bool unmeasured;     /* nothing is refused for want of statistics: calibrate makes them */
 } tmb_plan_options;
 
 typedef struct tmb_plan {
@@ -121,7 +126,8 @@ typedef struct tmb_plan {
     uint32_t n_bundles;
     tmb_plan_row *rows;
     uint32_t n_rows;
-    uint32_t *row_of; /* of unit u: index into rows */
+    uint32_t *row_of;             /* of unit u: index into rows */
+    struct tmb_weigh_plan *weigh; /* what searches are weighted by (weighing.h); NULL: nothing */
     tmb_other_file *others;
     uint32_t n_others;
     char *config_text; /* config.json to write */
@@ -132,8 +138,8 @@ typedef struct tmb_plan {
     uint64_t disk_bytes;          /* every byte of every file that will be written */
     uint64_t metadata_bytes, thread_bytes, peak_bytes;
     uint64_t device_bytes; /* of the GPU's memory, for all threads; 0 without one */
-    uint64_t stage_bytes; /* the ring that the input is read ahead into */
-    uint32_t block_bytes; /* of the output on its way to the disk */
+    uint64_t stage_bytes;  /* the ring that the input is read ahead into */
+    uint32_t block_bytes;  /* of the output on its way to the disk */
     uint32_t n_blocks;
     double bits_effective; /* 8 * output bytes of the Linears a glob may move / their parameters */
     const char **warnings;

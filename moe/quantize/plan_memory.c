@@ -4,6 +4,7 @@
 
 #include "moe/quantize/bundle.h"
 #include "moe/quantize/stage.h"
+#include "moe/quantize/weighing.h"
 #include "moe/quantize/work.h"
 
 #define PROGRAM_BYTES (UINT64_C(24) << 20)
@@ -71,7 +72,8 @@ static uint64_t peak(tmb_plan *plan, uint64_t fixed, uint64_t header, uint64_t t
     plan->thread_bytes = tmb_worker_bytes(plan, plan->stage_bytes);
     uint64_t work = plan->stage_bytes + tmb_stage_overhead(plan) +
                     (uint64_t)plan->n_blocks * plan->block_bytes + 2 * header +
-                    (uint64_t)threads * plan->thread_bytes;
+                    (uint64_t)threads * plan->thread_bytes +
+                    tmb_weighing_bytes(plan, plan->stage_bytes);
     plan->peak_bytes = fixed + larger(work, text);
     plan->device_bytes =
         plan->options.gpu ? (uint64_t)threads * tmb_gpu_need(plan).device_bytes : 0;

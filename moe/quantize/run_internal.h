@@ -25,7 +25,8 @@ typedef struct tmb_run {
     tmb_monitor monitor;
     tmb_stage stage;
     tmb_blocks blocks;
-    tmb_worker **idle; /* workers that nobody uses */
+    tmb_weighing *weighing; /* NULL: no search is weighted */
+    tmb_worker **idle;      /* workers that nobody uses */
     int n_idle;
     unsigned busy, readers; /* threads at a job; how many may read at a time */
     bool *publishing;       /* [n_files]: somebody publishes it, or has */

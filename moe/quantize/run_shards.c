@@ -387,7 +387,8 @@ static tmb_status open_workers(tmb_run *run, tmb_err *err)
     run->idle = calloc((size_t)threads + 1, sizeof *run->idle);
     if (!run->idle) return tmb_fail_memory(err, (uint64_t)threads * 8, "workers");
     while (run->n_idle < threads) {
-        TRY(tmb_worker_open(&run->idle[run->n_idle], run->plan, run->ops, &pulse, err));
+        TRY(tmb_worker_open(&run->idle[run->n_idle], run->plan, run->ops, run->weighing, &pulse,
+                            err));
         run->n_idle++;
         if (run->gpu) TRY(tmb_worker_use_gpu(run->idle[run->n_idle - 1], run->gpu, err));
     }
@@ -421,6 +422,7 @@ tmb_status tmb_run_shards(tmb_run *run, tmb_err *err)
     if (!status)
         status =
             tmb_stage_open(&run->stage, plan, &run->work, &run->monitor, run->options->cached, err);
+    if (!status) status = tmb_weighing_open(&run->weighing, plan, err);
     if (!status) status = open_workers(run, err);
     if (!status) status = begin_empty(run, err);
     if (!status) {
@@ -435,6 +437,8 @@ tmb_status tmb_run_shards(tmb_run *run, tmb_err *err)
     for (int i = 0; i < run->n_idle; i++)
         tmb_worker_close(run->idle[i]);
     if (run->pinned) tmb_cuda_unpin(run->stage.ring);
+    tmb_weighing_close(run->weighing);
+    run->weighing = NULL;
     tmb_stage_close(&run->stage);
     tmb_blocks_close(&run->blocks);
     free(run->idle);

@@ -135,6 +135,9 @@ static void group(const tmb_plan *plan, uint32_t i, const tmb_group_error *error
         (unsigned long long)row->units, (unsigned long long)row->parameters,
         (unsigned long long)row->bytes_in, (unsigned long long)row->bytes_out);
     if (row->spec->format) {
+        tmb_text_puts(t, ",\n     \"scale\": ");
+        tmb_text_json(t, tmb_scale_name((int)row->spec->scale));
+        tmb_text_printf(t, ", \"unweighed\": %llu", (unsigned long long)row->unweighed);
         tmb_text_puts(t, ",\n     \"sqnr_db\": ");
         decibel(t, error ? tmb_sqnr_db(error->sums.signal, error->sums.noise) : 0);
         tmb_text_puts(t, ", \"max_error\": ");

@@ -2,7 +2,7 @@
  *
  *   [recipe]      version, description
  *   [rules]       glob or @role = format, the first that matches decides
- *   [format NAME] base, scale = max|mse          a variant that rules can name
+ *   [format NAME] base, scale = max|mse|hessian  a variant that rules can name
  *   [kv_cache]    format = fp8|none
  *   [output]      layout = modelopt|compressed-tensors, shard_size
  *   [calibration] source.NAME = path, weight; samples, max_samples, length, seed, fit = pack|pad;
@@ -30,7 +30,8 @@ typedef struct tmb_spec {
     const char *name; /* "nvfp4", or the variant's name */
     const tmb_format *format;
     tmb_scale_rule scale;
-    int line; /* where the variant was defined; 0 for a built-in */
+    int line;       /* where the variant was defined; 0 for a built-in */
+    int scale_line; /* of its scale; 0: not said */
 } tmb_spec;
 
 typedef struct tmb_rule {

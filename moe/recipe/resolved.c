@@ -39,7 +39,7 @@ static void write_variants(FILE *f, const tmb_recipe *r)
         const tmb_spec *s = &r->specs[i];
         if (!s->line) continue;
         fprintf(f, "\n[format %s]\nbase = %s\nscale = %s\n", s->name, s->format->name,
-                s->scale == TMB_SCALE_MSE ? "mse" : "max");
+                tmb_scale_name((int)s->scale));
     }
 }
 

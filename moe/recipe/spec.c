@@ -87,6 +87,36 @@ static tmb_status unknown_format(tmb_draft *d, int line, const char *word, int n
                           tmb_recipe_meant(meant, sizeof meant, lower, words, n_words));
 }
 
+/* "nvfp4, nvfp4-w4a16": the formats that have a rule. */
+static const char *with_scale(char *buffer, size_t size, tmb_scale_rule rule)
+{
+    size_t at = 0;
+    for (int i = 0; tmb_format_at(i) && at < size; i++)
+        if (tmb_format_scales(tmb_format_at(i), rule))
+            at += (size_t)snprintf(buffer + at, size - at, "%s%s", at ? ", " : "",
+                                   tmb_format_at(i)->name);
+    return buffer;
+}
+
+static tmb_status set_scale(tmb_draft *d, const tmb_word *scale, tmb_spec *spec)
+{
+    if (!scale->text) return TMB_OK;
+    int rule = TMB_SCALE_MAX;
+    while (rule <= TMB_SCALE_HESSIAN && strcmp(scale->text, tmb_scale_name(rule)) != 0)
+        rule++;
+    if (rule > TMB_SCALE_HESSIAN)
+        return tmb_draft_fail(d, scale->line,
+                              "scale = %s is not known; use one of max, mse, hessian", scale->text);
+    char list[TMB_ERR_BYTES];
+    if (!tmb_format_scales(spec->format, (tmb_scale_rule)rule))
+        return tmb_draft_fail(d, scale->line, "%s has no scale = %s (%s have); use scale = max",
+                              spec->format->name, scale->text,
+                              with_scale(list, sizeof list, (tmb_scale_rule)rule));
+    spec->scale = (tmb_scale_rule)rule;
+    spec->scale_line = scale->line;
+    return TMB_OK;
+}
+
 static tmb_status set_variant(tmb_draft *d, const tmb_variant *v, tmb_spec *spec)
 {
     const tmb_spec *taken = find_spec(d->recipe, v->name.text);
@@ -112,16 +142,8 @@ static tmb_status set_variant(tmb_draft *d, const tmb_variant *v, tmb_spec *spec
         return unknown_format(d, v->base.line, v->base.text, d->recipe->n_specs);
     }
 
-    *spec = (tmb_spec){v->name.text, base, TMB_SCALE_MAX, v->name.line};
-    if (!v->scale.text || strcmp(v->scale.text, "max") == 0) return TMB_OK;
-    if (strcmp(v->scale.text, "mse") != 0)
-        return tmb_draft_fail(d, v->scale.line, "scale = %s is not known; use one of max, mse",
-                              v->scale.text);
-    if (!base->can_mse)
-        return tmb_draft_fail(d, v->scale.line, "%s has no scale = mse; use scale = max",
-                              base->name);
-    spec->scale = TMB_SCALE_MSE;
-    return TMB_OK;
+    *spec = (tmb_spec){.name = v->name.text, .format = base, .line = v->name.line};
+    return set_scale(d, &v->scale, spec);
 }
 
 tmb_status tmb_draft_specs(tmb_draft *d)

@@ -15,6 +15,7 @@ check_PROGRAMS +=           \
 	tests/test_eval           \
 	tests/test_faults         \
 	tests/test_data           \
+	tests/test_diagnose_archs \
 	tests/test_engines        \
 	tests/test_fly            \
 	tests/test_formats        \

@@ -80,7 +80,15 @@ def load_figures(tokens, ranks):
     }
 
 
-def layer_figures(h, ranks, noise_margin):
+def compared_by(h, space, logits):
+    """What the router compares: logits, or score plus correction; closed groups are -inf."""
+    if "ref_choice" not in h:
+        return logits
+    choice = np.asarray(h["ref_choice"], np.float64)
+    return np.where(np.isinf(choice), -np.inf, logits) if space == "logit" else choice
+
+
+def layer_figures(h, ranks, noise_margin, space):
     """Means over positions by name, and the positions themselves where a bootstrap wants them."""
     a, b = (np.asarray(h[f"{w}_logits"], np.float64) for w in ("ref", "other"))
     n, experts = a.shape  # a column of one number is stored as a row
@@ -96,8 +104,7 @@ def layer_figures(h, ranks, noise_margin):
     p, q = softmax(a), softmax(b)
     d = b - a
     centred = lambda x: x - x.mean(1, keepdims=True)
-    choice = np.asarray(h["ref_choice"]) if "ref_choice" in h else a
-    margin, step = margins(choice, ca)
+    margin, step = margins(compared_by(h, space, a), ca)
     has = ~np.isnan(margin)
     tie = has & ((margin == 0) | (margin < step))
     noise = has & ~tie & (margin < noise_margin) if noise_margin is not None else None
@@ -224,7 +231,7 @@ def main():
         h = h5.get(f"tokens/layer_{l:03d}")
         if h is None:
             continue
-        want, position = layer_figures(h, ranks, layer.get("noise_margin"))
+        want, position = layer_figures(h, ranks, layer["noise_margin"], layer["margin_space"])
         for name, value in want.items():
             if name in layer["metrics"]:
                 tell(f"layer {l} {name}", value_of(layer["metrics"][name]), value, 2e-6)

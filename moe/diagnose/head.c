@@ -49,7 +49,7 @@ static void predict_other(void *ctx, size_t i)
 /* Rows at … at+n-1 of one sequence through a model that has them at `row` of its x. */
 static tmb_status other(chunk *c, const tmb_lock_model *m, size_t row, size_t n, tmb_err *err)
 {
-    TRY(tmb_decoder_head(m->decoder, m->x + row * c->r->job->hidden, n, c->other, NULL, err));
+    TRY(tmb_decoder_head(m->decoder, m->x + row * c->r->job->width, n, c->other, NULL, err));
     tmb_team_each(c->r->threads, n, 4, predict_other, c);
     return TMB_OK;
 }
@@ -60,7 +60,7 @@ static tmb_status run_chunk(chunk *c, size_t s, size_t at, size_t n, size_t reru
     tmb_lock_rank *r = c->r;
     size_t row = r->all.begin[s] + at;
     c->next = tmb_lock_sequence(r, s)->ids + at + 1;
-    TRY(tmb_decoder_head(r->ref.decoder, r->ref.x + row * r->job->hidden, n, c->ref, NULL, err));
+    TRY(tmb_decoder_head(r->ref.decoder, r->ref.x + row * r->job->width, n, c->ref, NULL, err));
     tmb_team_each(r->threads, n, 4, predict_reference, c);
     for (size_t v = 0; v < r->job->n; v++) {
         c->first = v == 0;

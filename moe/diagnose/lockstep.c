@@ -57,7 +57,7 @@ static tmb_status embed(tmb_lock_rank *r, tmb_lock_model *m, tmb_err *err)
 {
     for (size_t i = 0; i < m->set->n; i++) {
         const tmb_sequence *s = tmb_lock_sequence(r, m->set->sequence[i]);
-        TRY(tmb_decoder_embed(m->decoder, s->ids, s->n, m->x + m->set->begin[i] * r->job->hidden,
+        TRY(tmb_decoder_embed(m->decoder, s->ids, s->n, m->x + m->set->begin[i] * r->job->width,
                               err));
     }
     return TMB_OK;
@@ -76,7 +76,9 @@ static tmb_status open_model(tmb_lock_rank *r, tmb_lock_model *m, const tmb_vari
         o.hooks = tmb_noise_hooks();
     else if (v->open)
         TRY(v->open(v, &o.hooks, &m->own, err));
-    return tmb_decoder_open(&m->decoder, v->model, &o, err);
+    TRY(tmb_decoder_open(&m->decoder, v->model, &o, err));
+    tmb_decoder_reach(m->decoder, r->job->data->longest);
+    return TMB_OK;
 }
 
 static void close_model(tmb_lock_model *m)
@@ -137,19 +139,19 @@ static tmb_status open_arrays(tmb_lock_rank *r, tmb_err *err)
 {
     const tmb_lock_job *job = r->job;
     size_t tokens = r->all.begin[r->all.n], n = r->all.n, e = r->shape.n_experts,
-           k = r->shape.top_k, h = job->hidden, layers = job->layers;
+           k = r->shape.top_k, h = job->hidden, w = job->width, layers = job->layers;
     r->room = BATCH_TOKENS > job->data->longest ? BATCH_TOKENS : job->data->longest;
     if (r->room > tokens) r->room = tokens;
-    ROOM(tokens, h, r->ref.x);
-    if (r->noise.decoder) ROOM(r->rerun.begin[r->rerun.n], h, r->noise.x);
+    ROOM(tokens, w, r->ref.x);
+    if (r->noise.decoder) ROOM(r->rerun.begin[r->rerun.n], w, r->noise.x);
     for (size_t v = 0; v < job->n; v++) {
-        ROOM(tokens, h, r->variants[v].x);
+        ROOM(tokens, w, r->variants[v].x);
         if (!job->variants[v].keep_routes && !job->traces) continue;
         ROOM(tokens, k, r->variants[v].chosen);
         ROOM(tokens, k, r->variants[v].weight);
     }
-    if (job->local) ROOM(tokens, h, r->input);
-    ROOM(job->local ? r->room : 0, h, r->batch_x);
+    if (job->local) ROOM(tokens, w, r->input);
+    ROOM(job->local ? r->room : 0, w, r->batch_x);
     ROOM(tokens, k, r->ref.chosen);
     ROOM(tokens, k, r->ref.weight);
     ROOM(n + 1, 1, r->begin);
@@ -279,6 +281,8 @@ static tmb_status look(tmb_lock_job *job, tmb_err *err)
     TRY(tmb_decoder_open(&d, job->ref->model, &o, err));
     const tmb_config *c = tmb_decoder_config(d);
     job->hidden = c->hidden;
+    job->width = tmb_decoder_reach(d, job->data->longest);
+    job->state = tmb_decoder_state(d);
     job->layers = (size_t)c->layers;
     job->vocab = c->vocab;
     tmb_decoder_close(d);

@@ -36,6 +36,7 @@ typedef struct tmb_lock_job {
     size_t noise_step;                    /* every so manyth sequence is rerun */
     tmb_boot boot;                        /* with full */
     size_t layers, hidden, vocab;
+    size_t width, state; /* floats of a token between layers, of them hidden state */
     tmb_diagnosis *diagnosis; /* with full: made by rank 0 */
     tmb_scores *scores;       /* [n] without full: rank 0 of this process fills them */
 } tmb_lock_job;
@@ -52,7 +53,7 @@ typedef struct tmb_lock_model {
     const tmb_variant *variant;
     tmb_decoder *decoder;
     void *own; /* of its hooks */
-    float *x;  /* [tokens of its set, hidden] */
+    float *x;  /* [tokens of its set, width] */
     const tmb_lock_set *set;
     uint32_t *chosen; /* [tokens, top_k] of this layer, when kept */
     float *weight;
@@ -75,7 +76,7 @@ typedef struct tmb_lock_rank {
     /* The layer at hand. */
     int layer;
     bool sparse;
-    float *input;               /* [tokens, hidden] what the reference's layer was given */
+    float *input;               /* [tokens, width] what the reference's layer was given */
     float *h, *logits, *choice; /* of the reference's router */
     bool has_h;                 /* h was shown */
     float *other_logits;        /* [tokens, E] of the first variant, for traces */
@@ -97,7 +98,7 @@ typedef struct tmb_lock_rank {
     const tmb_lock_set *set;
     size_t at, count, row, rows; /* sequences of the set, rows of its x */
     int variant;                 /* -1: the reference, or its rerun */
-    float *batch_x;              /* [room, hidden] local run */
+    float *batch_x;              /* [room, width] local run */
     float *batch_h;              /* [room, hidden] of the variant's router */
     float *crossed;              /* [room, E] */
     size_t room;                 /* tokens of a batch */

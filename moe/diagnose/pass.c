@@ -57,9 +57,9 @@ tmb_status tmb_lock_pass(tmb_lock_rank *r, const tmb_lock_model *m, int variant,
         }
         r->rows = r->begin[r->count] = set->begin[r->at + r->count] - r->row;
         /* A local run works on a copy: the reference's input is wanted again. */
-        float *rows = x + r->row * r->job->hidden;
+        float *rows = x + r->row * r->job->width;
         if (x == r->input) {
-            memcpy(r->batch_x, rows, r->rows * r->job->hidden * sizeof *rows);
+            memcpy(r->batch_x, rows, r->rows * r->job->width * sizeof *rows);
             rows = r->batch_x;
         }
         tmb_batch batch = {
@@ -84,13 +84,13 @@ static void compare_values(void *ctx, size_t i)
 {
     const values *v = ctx;
     tmb_lock_rank *r = v->r;
-    size_t hidden = r->job->hidden, layers = r->job->layers, s = r->set->sequence[r->at + i];
+    size_t width = r->job->width, layers = r->job->layers, s = r->set->sequence[r->at + i];
     size_t at = s * layers + (size_t)r->layer, of = (size_t)r->variant * r->all.n * layers + at;
     size_t row = r->set->begin[r->at + i] - r->row;
     double *error = v->local ? &r->local_error[of] : &r->error[of];
     double *norm = v->local || r->variant ? NULL : &r->norm[at];
     for (size_t p = r->all.begin[s]; p < r->all.begin[s + 1]; p++, row++)
-        tmb_tally_values(error, norm, r->ref.x + p * hidden, v->x + row * hidden, hidden);
+        tmb_tally_values(error, norm, r->ref.x + p * width, v->x + row * width, r->job->state);
 }
 
 static tmb_status after_variant(tmb_lock_rank *r, const float *x, tmb_err *err)
@@ -134,7 +134,7 @@ tmb_status tmb_lock_layer(tmb_lock_rank *r, tmb_err *err)
         memset(r->load, 0, r->all.n * 2 * r->shape.n_experts * sizeof *r->load);
         memset(r->experts, 0, r->shape.n_experts * sizeof *r->experts);
     }
-    if (r->input) memcpy(r->input, r->ref.x, tokens * job->hidden * sizeof *r->input);
+    if (r->input) memcpy(r->input, r->ref.x, tokens * job->width * sizeof *r->input);
     tmb_observer keep = tmb_lock_watch_reference(r);
     TRY(tmb_decoder_load(r->ref.decoder, r->layer, err));
     TRY(tmb_lock_pass(r, &r->ref, -1, r->ref.x, &keep, NULL, err));

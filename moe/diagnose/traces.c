@@ -59,7 +59,8 @@ tmb_status tmb_traces_layer(tmb_store *store, const tmb_lock_rank *r, tmb_err *e
         {"other_weight", TMB_STORE_F32, r->variants[0].weight, r->shape.top_k},
         {"ref_choice", TMB_STORE_F32, r->choice, r->shape.n_experts},
     };
-    size_t n = sizeof arrays / sizeof *arrays - (r->shape.space == TMB_MARGIN_LOGIT);
+    size_t n = sizeof arrays / sizeof *arrays -
+               (r->shape.space == TMB_MARGIN_LOGIT && r->shape.groups <= 1);
     for (size_t i = 0; i < n; i++) {
         char name[64];
         snprintf(name, sizeof name, "layer_%03d/%s", r->layer, arrays[i].name);

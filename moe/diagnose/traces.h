@@ -9,12 +9,14 @@
  *   experts/WHAT         u64  [L, E]      ref, other, gained, lost: tokens
  *   tokens/ids           i32  [T]         tokens of all sequences, one after the other
  *   tokens/begin         u64  [S + 1]     where each sequence begins
- *   tokens/kl            f32  [T]         KL of the next token's prediction; NaN at a sequence's
- * last tokens/layer_III/ref_logits, other_logits    f32 [T, E]   router logits
+ *   tokens/kl            f32  [T]         KL of the next token's prediction; NaN at the last of a
+ *                                         sequence
+ *   tokens/layer_III/ref_logits, other_logits    f32 [T, E]   router logits
  *   tokens/layer_III/ref_chosen, other_chosen    u32 [T, K]   ascending
  *   tokens/layer_III/ref_weight, other_weight    f32 [T, K]
- *   tokens/layer_III/ref_choice                  f32 [T, E]   what was compared, where that is not
- *                                                             the logits
+ *   tokens/layer_III/ref_choice                  f32 [T, E]   score plus correction, -inf in groups
+ *                                                             not chosen; of routers where that
+ *                                                             is not the order of the logits
  *   manifest             text [1]         the manifest of report.json */
 #ifndef TMB_DIAGNOSE_TRACES_H
 #define TMB_DIAGNOSE_TRACES_H

@@ -63,6 +63,14 @@ static tmb_status json_coverage(const tmb_calibrate_result *r, const tmb_calibra
     tmb_emit_int(&e, e.root, "rounds", r->rounds);
     tmb_emit_bool(&e, e.root, "resumed", r->resumed);
     tmb_emit_num(&e, e.root, "seconds", r->seconds);
+    tmb_json *parts = tmb_emit_object(&e, e.root, "seconds_by_part");
+    tmb_emit_num(&e, parts, "read", r->spent.read);
+    tmb_emit_num(&e, parts, "attention", r->spent.attention);
+    tmb_emit_num(&e, parts, "mlp", r->spent.mlp);
+    tmb_emit_num(&e, parts, "counting", r->spent.counting);
+    tmb_emit_num(&e, parts, "hidden", r->spent.hidden);
+    tmb_emit_num(&e, parts, "adding", r->spent.adding);
+    tmb_emit_num(&e, parts, "publishing", r->spent.publishing);
     tmb_json *list = tmb_emit_array(&e, e.root, "coverage");
     for (size_t i = 0; i < r->n_coverage; i++) {
         const tmb_coverage *c = &r->coverage[i];

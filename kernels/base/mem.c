@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct tmb_arena_block {
     struct tmb_arena_block *next;
@@ -18,6 +19,19 @@ enum { BLOCK_BYTES = 4096 - 64 };
 #else
 enum { BLOCK_BYTES = 256 * 1024 - 64 };
 #endif
+
+enum { LARGE_PAGE = 2 << 20 };
+
+void *tmb_aligned(uint64_t bytes)
+{
+    if (bytes > SIZE_MAX - 64) return NULL;
+    size_t n = ((size_t)bytes / 64 + 1) * 64;
+    char *p = aligned_alloc(64, n);
+    if (!p || n < 2 * LARGE_PAGE) return p;
+    size_t before = (LARGE_PAGE - (uintptr_t)p % LARGE_PAGE) % LARGE_PAGE;
+    (void)madvise(p + before, (n - before) / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE);
+    return p;
+}
 
 void *tmb_arena_alloc(tmb_arena *arena, size_t bytes)
 {

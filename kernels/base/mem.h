@@ -29,6 +29,10 @@ static inline uint64_t tmb_ceil_div(uint64_t a, uint64_t b)
     return a / b + (a % b != 0);
 }
 
+/* At least `bytes`, 64-byte aligned, for free(); NULL when there is none left.  Much of it is asked
+ * for in large pages, so that filling it costs few page faults. */
+void *tmb_aligned(uint64_t bytes);
+
 /* Memory that is given back all at once.  Zero-initialised is empty and ready. */
 typedef struct tmb_arena {
     struct tmb_arena_block *head;

@@ -64,6 +64,15 @@ typedef struct tmb_coverage {
     uint64_t rungs[TMB_RUNGS];
 } tmb_coverage;
 
+/* Seconds on the clock of rank 0, by what was done. */
+typedef struct tmb_calibrate_spent {
+    double read, attention, mlp; /* of the forward pass (moe/infer/forward.h) */
+    double counting;             /* rows into statistics */
+    double hidden;               /* hidden states from and to the disk */
+    double adding;               /* statistics over ranks, waiting for them included */
+    double publishing;           /* a layer's statistics, the state of the run, the file */
+} tmb_calibrate_spent;
+
 typedef struct tmb_calibrate_result {
     tmb_coverage *coverage; /* [n_coverage]: sparse layers */
     size_t n_coverage;
@@ -71,6 +80,7 @@ typedef struct tmb_calibrate_result {
     uint64_t sequences, tokens;
     bool resumed;
     double seconds;
+    tmb_calibrate_spent spent;
     char digest[TMB_SHA256_HEX]; /* of the statistics */
 } tmb_calibrate_result;
 

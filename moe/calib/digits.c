@@ -26,10 +26,27 @@ static void split(const tmb_accum *a, uint64_t at, int16_t *sign, uint16_t digit
     *sign = rest < 0 ? -1 : 0;
 }
 
+/* The sum when it fits 64 bits, as it nearly always does; false says nothing. */
+static bool small(const tmb_accum *a, uint64_t at, int64_t *out)
+{
+    enum { NEAR = 4 }; /* classes whose sums, below 2^63, are added without overflow */
+    int c0 = tmb_accum_lowest(a);
+    __int128 sum = 0;
+    for (int c = c0; c < TMB_CLASSES; c++) {
+        if (!a->sums[c] || !a->sums[c][at]) continue;
+        if (c >= c0 + NEAR) return false;
+        sum += (__int128)a->sums[c][at] * ((__int128)1 << (TMB_CLASS_BITS * (c - c0)));
+    }
+    *out = (int64_t)sum;
+    return *out == sum;
+}
+
 int tmb_accum_planes(const tmb_accum *a, uint64_t at)
 {
     uint16_t digits[DIGITS];
     int16_t sign;
+    int64_t sum;
+    if (small(a, at, &sum)) return 1;
     split(a, at, &sign, digits);
     int used = DIGITS;
     while (used > 0 && digits[used - 1] == (uint16_t)sign)
@@ -47,6 +64,7 @@ void tmb_accum_digits(const tmb_accum *a, uint64_t at, int planes, int64_t *out)
 {
     uint16_t digits[DIGITS];
     int16_t sign;
+    if (planes == 1 && small(a, at, out)) return;
     split(a, at, &sign, digits);
     for (int p = 0; p < planes; p++) {
         uint64_t v = 0;

@@ -92,12 +92,16 @@ static tmb_status pass(tmb_calib_rank *r, int layer, tmb_tap *tap, const tmb_obs
             .x = r->x, .begin = r->begin, .sequences = n, .observer = observer, .shadow = shadow};
         tap->source = r->source;
         TRY(stopped(r, err));
+        double began = tmb_seconds();
         TRY(tmb_hidden_read(&r->hidden, side, row, tokens, r->x, err));
+        tmb_calib_spend(&r->spent.hidden, began);
         if (layer == last) {
             TRY(tmb_decoder_head(r->decoder, r->x, tokens, NULL, observer, err));
         } else {
             TRY(tmb_decoder_run(r->decoder, &batch, err));
+            began = tmb_seconds();
             if (!shadow) TRY(tmb_hidden_write(&r->hidden, !side, row, tokens, r->x, err));
+            tmb_calib_spend(&r->spent.hidden, began);
         }
         done += tokens;
         if (!shadow) tell(r, layer, done);
@@ -207,14 +211,18 @@ static tmb_status publish(const tmb_calib_rank *r, int layer, const tmb_stats_la
  * then may the next layer write over this one's input. */
 static tmb_status commit(tmb_calib_rank *r, int layer, const tmb_stats_layer *stats, tmb_err *err)
 {
+    double began = tmb_seconds();
     if (layer < tmb_decoder_layers(r->decoder))
         TRY(tmb_hidden_sync(&r->hidden, (layer + 1) % 2, err));
+    began = tmb_calib_spend(&r->spent.hidden, began);
     TRY(tmb_comm_barrier(r->comm, err));
+    began = tmb_calib_spend(&r->spent.adding, began);
     r->state.layers = (uint32_t)layer + 1;
     if (r->leads) {
         TRY(publish(r, layer, stats, err));
         TRY(tmb_calib_folder_save(&r->folder, &r->job->identity, &r->state, err));
     }
+    tmb_calib_spend(&r->spent.publishing, began);
     return tmb_comm_barrier(r->comm, err);
 }
 
@@ -232,7 +240,9 @@ tmb_status tmb_calib_layer(tmb_calib_rank *r, int layer, tmb_err *err)
     tap.layer = stats;
     if (!status && !head) status = tmb_decoder_load(r->decoder, layer, err);
     if (!status) status = pass(r, layer, &tap, &observer, NULL, err);
+    double began = tmb_seconds();
     if (!status) status = tmb_stats_layer_reduce(stats, r->comm, err);
+    tmb_calib_spend(&r->spent.adding, began);
     if (!status && !head) count(r, layer, stats);
     if (!status && !head) status = run_shadow(r, layer, stats, &options, err);
     if (!status) status = commit(r, layer, stats, err);

@@ -4,6 +4,7 @@
 #ifndef TMB_CALIB_RANK_H
 #define TMB_CALIB_RANK_H
 
+#include "kernels/base/clock.h"
 #include "moe/calib/calibrate.h"
 #include "moe/calib/file.h"
 #include "moe/calib/hidden.h"
@@ -52,6 +53,7 @@ typedef struct tmb_calib_rank {
     size_t *begin;             /* [batch sequences + 1] */
     int32_t *ids;              /* [batch tokens] */
     size_t room_tokens;
+    tmb_calibrate_spent spent;
 } tmb_calib_rank;
 
 /* layer.c: the next layer of rank->state, with the statistics published when this returns.
@@ -68,6 +70,14 @@ tmb_status tmb_calib_rounds(tmb_calib_rank *rank, tmb_err *err) TMB_CHECKED;
 
 /* manifest.c: JSON, malloc'ed; NULL without memory. */
 char *tmb_calib_manifest(const tmb_calib_rank *rank);
+
+/* Add what was spent since `began` to *part; returns the time it is now. */
+static inline double tmb_calib_spend(double *part, double began)
+{
+    double now = tmb_seconds();
+    *part += now - began;
+    return now;
+}
 
 static inline const tmb_sequence *tmb_calib_sequence(const tmb_calib_job *job, size_t i)
 {

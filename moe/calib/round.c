@@ -238,6 +238,12 @@ static tmb_status report(const tmb_calib_rank *r, tmb_err *err)
     for (size_t i = 0; i < r->end; i++)
         out->tokens += tmb_calib_sequence(r->job, i)->n;
     out->seconds = tmb_seconds() - r->job->began;
+    tmb_spent forward = tmb_decoder_spent(r->decoder);
+    out->spent = r->spent;
+    out->spent.read = forward.read;
+    out->spent.attention = forward.attention;
+    out->spent.mlp = forward.mlp;
+    out->spent.counting = forward.shown;
     out->resumed = r->folder.resumed;
     return TMB_OK;
 }
@@ -246,6 +252,7 @@ static tmb_status finish(tmb_calib_rank *r, tmb_err *err)
 {
     const char *out = r->job->options->out;
     tmb_stats_file *file = NULL;
+    double began = tmb_seconds();
     if (!r->leads) return TMB_OK;
     TRY(gate(r, err));
     if (r->state.round == 0) {
@@ -261,6 +268,7 @@ static tmb_status finish(tmb_calib_rank *r, tmb_err *err)
     memcpy(r->job->result->digest, file->digest, TMB_SHA256_HEX);
     tmb_stats_close(file);
     tmb_calib_folder_remove(&r->folder);
+    tmb_calib_spend(&r->spent.publishing, began);
     return report(r, err);
 }
 

@@ -57,7 +57,7 @@ tmb_status tmb_attention_show_kv(tmb_heads *s)
                         .v = s->v,
                         .k_width = s->k_width,
                         .v_width = s->v_width};
-    if (run->observer->kv) TRY(run->observer->kv(run->observer->ctx, &seen, run->err));
+    TRY(tmb_show_kv(run, &seen));
     const tmb_hooks *hooks = &run->d->hooks;
     return hooks->kv ? hooks->kv(hooks->ctx, &seen, s->k, s->v, run->err) : TMB_OK;
 }

@@ -96,6 +96,7 @@ struct tmb_decoder {
     size_t longest, width;       /* of tmb_decoder_reach() */
     float *cosines, *sines;      /* [positions, rope.dims / 2] */
     size_t positions;
+    tmb_spent spent;
     tmb_arena arena; /* of layers */
 };
 
@@ -175,6 +176,9 @@ float *tmb_floats(size_t n, size_t width, tmb_err *err);
 tmb_linear_seen tmb_seen_of(const tmb_run *run, const float *x, size_t in);
 /* y [tokens, w->out] = w of x [tokens, w->in], shown and perhaps changed before. */
 tmb_status tmb_enter_one(tmb_run *run, const tmb_weight *w, const float *x, float *y) TMB_CHECKED;
+/* Show it to the observer, if that looks at such things; its time is kept apart. */
+tmb_status tmb_show_router(const tmb_run *run, const tmb_router_seen *seen) TMB_CHECKED;
+tmb_status tmb_show_kv(const tmb_run *run, const tmb_kv_seen *seen) TMB_CHECKED;
 /* Show the rows that enter the weights (n <= 6), and let the hook change them: *use is what to
  * compute with, entering->x or *owned, which the caller frees.  entering->units is not asked. */
 tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_t n,

@@ -1,10 +1,40 @@
-/* enter.c - the door of a Linear: rows are shown to the observer and may be changed by the hook. */
+/* enter.c - what the observer is shown, and the door of a Linear: its rows may be changed by the
+ * hook. */
 #include "config.h"
 #include "moe/infer/decoder.h"
+
+#include "kernels/base/clock.h"
 
 #include <stdlib.h>
 
 enum { SHARED_MAX = 6 }; /* Linears that one input enters */
+
+static tmb_status count(const tmb_run *run, double began, tmb_status status)
+{
+    run->d->spent.shown += tmb_seconds() - began;
+    return status;
+}
+
+static tmb_status show_linear(const tmb_run *run, const tmb_linear_seen *seen)
+{
+    const tmb_observer *o = run->observer;
+    double began = tmb_seconds();
+    return o->linear ? count(run, began, o->linear(o->ctx, seen, run->err)) : TMB_OK;
+}
+
+tmb_status tmb_show_router(const tmb_run *run, const tmb_router_seen *seen)
+{
+    const tmb_observer *o = run->observer;
+    double began = tmb_seconds();
+    return o->router ? count(run, began, o->router(o->ctx, seen, run->err)) : TMB_OK;
+}
+
+tmb_status tmb_show_kv(const tmb_run *run, const tmb_kv_seen *seen)
+{
+    const tmb_observer *o = run->observer;
+    double began = tmb_seconds();
+    return o->kv ? count(run, began, o->kv(o->ctx, seen, run->err)) : TMB_OK;
+}
 
 tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_t n,
                      const tmb_linear_seen *entering, const float **use, float **owned)
@@ -22,7 +52,7 @@ tmb_status tmb_enter(const tmb_run *run, const tmb_weight *const *weights, size_
             units[seen.n_units++] = weights[i]->index;
     seen.units = units;
     if (!seen.n_units || !seen.rows) return TMB_OK;
-    if (o->linear) TRY(o->linear(o->ctx, &seen, run->err));
+    TRY(show_linear(run, &seen));
     if (!hooks->activation || seen.shadow) return TMB_OK;
     float *y = tmb_floats(seen.rows, seen.in, run->err);
     bool changed = false;

@@ -2,6 +2,7 @@
 #include "config.h"
 #include "moe/infer/dispatch.h"
 
+#include "kernels/base/clock.h"
 #include "kernels/base/team.h"
 #include "kernels/cpu/cpu.h"
 
@@ -158,13 +159,21 @@ static tmb_status reach_positions(tmb_decoder *d, size_t n, tmb_err *err)
     return TMB_OK;
 }
 
-/* One half: x += half(norm(x)). */
-static tmb_status run_half(tmb_run *run, const tmb_vector *norm, float *out,
+tmb_spent tmb_decoder_spent(const tmb_decoder *d)
+{
+    return d->spent;
+}
+
+/* One half: x += half(norm(x)).  *spent: its time, without what readers and observers took. */
+static tmb_status run_half(tmb_run *run, const tmb_vector *norm, float *out, double *spent,
                            tmb_status (*half)(tmb_run *run, float *out))
 {
+    const tmb_spent *s = &run->d->spent;
+    double began = tmb_seconds() - s->read - s->shown;
     tmb_residual_read(run, norm);
     TRY(half(run, out));
     tmb_residual_write(run, out);
+    *spent += tmb_seconds() - s->read - s->shown - began;
     return TMB_OK;
 }
 
@@ -197,9 +206,10 @@ tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err)
     run.copy = copies ? tmb_floats(tokens, d->config.hidden, err) : NULL;
     tmb_status status = run.h && out && (run.copy || !copies) ? TMB_OK : TMB_ESYSTEM;
     if (!status && tokens && d->loaded->block)
-        status = run_half(&run, &d->loaded->input_norm, out, d->loaded->block->run);
+        status = run_half(&run, &d->loaded->input_norm, out, &d->spent.attention,
+                          d->loaded->block->run);
     if (!status && d->loaded->post_norm.tensor)
-        status = run_half(&run, &d->loaded->post_norm, out, tmb_run_mlp);
+        status = run_half(&run, &d->loaded->post_norm, out, &d->spent.mlp, tmb_run_mlp);
     if (!status && !is_finite(d, batch->x, tokens))
         status = tmb_fail(
             err, TMB_EDATA,

@@ -64,6 +64,15 @@ size_t tmb_decoder_state(const tmb_decoder *d);
 tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float *x,
                              tmb_err *err) TMB_CHECKED;
 
+/* Seconds on the clock since the decoder was opened, by what was done; each without the others. */
+typedef struct tmb_spent {
+    double read;      /* reading weights and putting them in order */
+    double attention; /* first halves of layers, with their norm */
+    double mlp;       /* second halves: routers, experts, dense MLPs */
+    double shown;     /* in the observer */
+} tmb_spent;
+tmb_spent tmb_decoder_spent(const tmb_decoder *d);
+
 /* Hold this layer's weights instead of the ones held before.  Routed experts are read when a run
  * has tokens for them, and stay. */
 tmb_status tmb_decoder_load(tmb_decoder *d, int layer, tmb_err *err) TMB_CHECKED;

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "moe/infer/dispatch.h"
 
+#include "kernels/base/clock.h"
 #include "kernels/base/team.h"
 
 #include <math.h>
@@ -186,8 +187,10 @@ static void work(void *ctx)
 static tmb_status run_job(job *j, tmb_err *err)
 {
     tmb_err own = {0};
+    double began = tmb_seconds();
     j->err = &own;
     tmb_team_run(j->d->threads, work, j);
+    j->d->spent.read += tmb_seconds() - began;
     if (!j->failed) return TMB_OK;
     if (err) *err = own;
     return own.status;
@@ -197,7 +200,7 @@ static tmb_status make_room(tmb_weight *w, tmb_err *err)
 {
     if (!w->out) return TMB_OK;
     size_t values = tmb_packed_panels(w->out) * TMB_NN_PANEL * w->in;
-    void *room = aligned_alloc(64, values * (w->bf16 ? 2 : 4));
+    void *room = tmb_aligned((uint64_t)values * (w->bf16 ? 2 : 4));
     if (!room)
         return tmb_fail_memory(err, (uint64_t)values * (w->bf16 ? 2 : 4), "the weights of a layer");
     w->packed = (tmb_packed){room, w->out, w->in, w->bf16};

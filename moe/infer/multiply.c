@@ -47,8 +47,7 @@ float *tmb_floats(size_t n, size_t width, tmb_err *err)
 {
     uint64_t bytes;
     float *p = NULL;
-    if (tmb_mul(n, width, &bytes) && tmb_mul(bytes, sizeof *p, &bytes) && bytes < SIZE_MAX - 64)
-        p = aligned_alloc(64, ((size_t)bytes / 64 + 1) * 64);
+    if (tmb_mul(n, width, &bytes) && tmb_mul(bytes, sizeof *p, &bytes)) p = tmb_aligned(bytes);
     if (!p) tmb_fail_memory(err, (unsigned long long)n * width * sizeof *p, "the forward pass");
     return p;
 }

@@ -123,7 +123,6 @@ tmb_status tmb_route_all(tmb_run *run, tmb_routed *r, tmb_sent *sent)
 {
     tmb_decoder *d = run->d;
     const tmb_config *c = &d->config;
-    const tmb_observer *o = run->observer;
     routing t = {.run = run, .r = r};
     sent->routing = r;
     TRY(make_room(run, r, sent));
@@ -143,7 +142,7 @@ tmb_status tmb_route_all(tmb_run *run, tmb_routed *r, tmb_sent *sent)
                              .chosen = r->chosen,
                              .weight = r->weight,
                              .ties = r->ties};
-    if (o->router) TRY(o->router(o->ctx, &shown, run->err));
+    TRY(tmb_show_router(run, &shown));
     if (d->hooks.route) TRY(choose_again(&t, &shown));
     deal(c, r, run->tokens, sent);
     return TMB_OK;

@@ -47,6 +47,8 @@ libtombac_a_SOURCES +=           \
 	moe/bench/floors.h       \
 	moe/bench/kernels.c      \
 	moe/bench/kernels.h      \
+	moe/bench/matmul.c       \
+	moe/bench/matmul.h       \
 	moe/bench/random.h       \
 	moe/bench/shapes.c       \
 	moe/bench/shapes.h       \

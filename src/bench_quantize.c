@@ -1,6 +1,7 @@
 /* bench_quantize.c - tombac bench quantize: kernels alone, then whole jobs on a checkpoint made for
  * it, against what memory and disk do in the same run. */
 #include "config.h"
+#include "src/bench_place.h"
 #include "src/bench_report.h"
 #include "src/commands.h"
 #include "src/device.h"
@@ -9,15 +10,12 @@
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/base/clock.h"
-#include "moe/io/match.h"
 #include "moe/quantize/quantize.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 typedef struct options {
@@ -28,116 +26,31 @@ typedef struct options {
     bool holes, cached, keep;
 } options;
 
-/* Folders of one run. */
-typedef struct place {
-    char root[PATH_MAX], source[PATH_MAX + 8], out[PATH_MAX + 8];
-} place;
-
-static tmb_status find_shape(const options *o, const tmb_shape **shape, tmb_err *err)
-{
-    const char *names[16], *want = o->model ? o->model : "qwen3-30b-a3b";
-    char all[160] = "";
-    size_t n = 0, at = 0;
-    *shape = tmb_shape_find(want);
-    if (*shape) return TMB_OK;
-    for (; tmb_shape_at((int)n) && n < 16 && at < sizeof all; n++) {
-        names[n] = tmb_shape_at((int)n)->name;
-        at += (size_t)snprintf(all + at, sizeof all - at, "%s%s", n ? ", " : "", names[n]);
-    }
-    const char *near = tmb_nearest(want, names, n);
-    if (near)
-        return tmb_fail(err, TMB_EUSAGE, "--model: unknown model '%.80s'; did you mean %s?", want,
-                        near);
-    return tmb_fail(err, TMB_EUSAGE, "--model: unknown model '%.80s'; it takes %s", want, all);
-}
-
-static tmb_status make_place(place *p, const options *o, tmb_err *err)
-{
-    int n = snprintf(p->root, sizeof p->root, "%s/tombac-bench-XXXXXX", o->dir ? o->dir : ".");
-    if (n < 0 || (size_t)n >= sizeof p->root || !mkdtemp(p->root)) {
-        p->root[0] = '\0';
-        return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot make a folder in it; choose another "
-                              "with --dir", o->dir ? o->dir : ".");
-    }
-    snprintf(p->source, sizeof p->source, "%s/in", p->root);
-    snprintf(p->out, sizeof p->out, "%s/out", p->root);
-    if (mkdir(p->source, 0755))
-        return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create", p->source);
-    return TMB_OK;
-}
-
-static void remove_place(const place *p, bool keep)
-{
-    if (!p->root[0]) return;
-    tmb_synthetic_remove(p->out);
-    if (keep) return;
-    tmb_synthetic_remove(p->source);
-    rmdir(p->root);
-}
-
 /* Source, output and a floor's file beside the output. */
-static tmb_status check_room(const options *o, const tmb_shape *shape, tmb_err *err)
+static uint64_t room_for(const options *o, const tmb_shape *shape)
 {
-    const char *dir = o->dir ? o->dir : ".";
-    uint64_t need = o->holes ? 0 : 2 * tmb_shape_bytes(shape) + tmb_shape_bytes(shape) / 2, have = 0;
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return tmb_fail_errno(err, TMB_ENOINPUT, "%s: cannot open; choose another with --dir", dir);
-    tmb_status status = tmb_disk_free(fd, dir, &have, err);
-    close(fd);
-    if (status || need <= have) return status;
-    return tmb_fail(err, TMB_ECREATE,
-                    "%s: needs %llu bytes of disk, %llu are free; choose a smaller --size, or "
-                    "another disk with --dir",
-                    dir, (unsigned long long)need, (unsigned long long)have);
-}
-
-static double processor_seconds(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec +
-           1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
-}
-
-/* Peak resident bytes; reset: from now on. */
-static uint64_t peak_bytes(bool reset)
-{
-    char line[128];
-    unsigned long long kib = 0;
-    if (reset) {
-        int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
-        if (fd >= 0) {
-            (void)!write(fd, "5", 1);
-            close(fd);
-        }
-        return 0;
-    }
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "VmHWM: %llu", &kib) == 1) break;
-    if (f) fclose(f);
-    return kib * 1024;
+    return o->holes ? 0 : 2 * tmb_shape_bytes(shape) + tmb_shape_bytes(shape) / 2;
 }
 
 static tmb_status one_job(tmb_bench_figures *f, tmb_job_figures *to, const tmb_plan *plan,
-                          const options *o, const place *p, const tmb_watch *watch, tmb_err *err)
+                          const options *o, const tmb_bench_place *p, const tmb_watch *watch,
+                          tmb_err *err)
 {
     tmb_quantize_options q = {.out = p->out, .cached = o->cached, .watch = *watch};
     tmb_quantize_result *result = NULL;
     TRY(tmb_device_parse(o->device, &q.device, err));
     tmb_floor_cool(p->source);
-    peak_bytes(true);
-    double began = tmb_seconds(), cpu = processor_seconds();
+    tmb_bench_peak_reset();
+    double began = tmb_seconds(), cpu = tmb_bench_processor();
     tmb_status status = tmb_quantize(plan, &q, &result, err);
     double seconds = tmb_seconds() - began;
-    uint64_t peak = peak_bytes(false);
+    uint64_t peak = tmb_bench_peak();
     to->peak_planned = plan->peak_bytes;
     to->device_bytes = plan->device_bytes;
     if (peak > to->peak_measured) to->peak_measured = peak;
     if (!status && (!to->seconds || seconds < to->seconds)) {
         to->seconds = seconds;
-        to->cpu = processor_seconds() - cpu;
+        to->cpu = tmb_bench_processor() - cpu;
         to->units_gpu = result->units_gpu;
         to->units_cpu = result->units_cpu;
         f->written = result->bytes_written;
@@ -147,7 +60,7 @@ static tmb_status one_job(tmb_bench_figures *f, tmb_job_figures *to, const tmb_p
     return status;
 }
 
-static bool direct_here(const place *p)
+static bool direct_here(const tmb_bench_place *p)
 {
     char path[PATH_MAX + 32];
     snprintf(path, sizeof path, "%s/config.json", p->source);
@@ -159,7 +72,8 @@ static bool direct_here(const place *p)
 /* Floors and jobs in turns, so that what else the machine does hits all.  gpu: the plan with one,
  * or NULL. */
 static tmb_status one_round(tmb_bench_figures *f, const tmb_plan *plan, const tmb_plan *gpu,
-                            const options *o, const place *p, const tmb_watch *watch, tmb_err *err)
+                            const options *o, const tmb_bench_place *p, const tmb_watch *watch,
+                            tmb_err *err)
 {
     unsigned what = f->rounds ? TMB_FLOOR_BOTH : TMB_FLOOR_READ | TMB_FLOOR_WRITE | TMB_FLOOR_BOTH;
     if (direct_here(p))
@@ -172,7 +86,7 @@ static tmb_status one_round(tmb_bench_figures *f, const tmb_plan *plan, const tm
     return TMB_OK;
 }
 
-static tmb_status run_jobs(tmb_bench_figures *f, const options *o, const place *p,
+static tmb_status run_jobs(tmb_bench_figures *f, const options *o, const tmb_bench_place *p,
                            const tmb_watch *watch, tmb_err *err)
 {
     tmb_plan_options want = {.threads = o->common.threads, .max_ram = o->max_ram};
@@ -200,19 +114,20 @@ static tmb_status bench_job(tmb_bench_figures *f, const options *o, const tmb_wa
                             tmb_err *err)
 {
     const tmb_shape *shape;
-    place p = {{0}, {0}, {0}};
-    TRY(find_shape(o, &shape, err));
+    tmb_bench_place p = {{0}, {0}, {0}};
+    TRY(tmb_bench_shape(&shape, o->model, err));
     uint64_t size = o->size ? o->size : o->holes ? UINT64_MAX : UINT64_C(2) << 30;
     f->shape = tmb_shape_scaled(shape, size);
     f->whole = f->shape.layers == shape->layers && f->shape.experts == shape->experts &&
                f->shape.hidden == shape->hidden && f->shape.vocab == shape->vocab;
     f->holes = o->holes;
-    TRY(check_room(o, &f->shape, err));
-    tmb_status status = make_place(&p, o, err);
+    TRY(tmb_bench_place_room(o->dir, room_for(o, &f->shape), err));
+    tmb_status status = tmb_bench_place_make(&p, o->dir, err);
     if (!status)
-        status = tmb_synthetic_make(&f->source, p.source, &f->shape, o->holes, watch, err);
+        status = tmb_synthetic_make(&f->source, p.source, &f->shape,
+                                    o->holes ? TMB_FILL_NOTHING : TMB_FILL_ALL, watch, err);
     if (!status) status = run_jobs(f, o, &p, watch, err);
-    remove_place(&p, o->keep);
+    tmb_bench_place_remove(&p, o->keep);
     if (!status && o->keep) fprintf(stderr, "tombac: kept %s\n", p.source);
     return status;
 }

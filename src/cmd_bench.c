@@ -5,7 +5,7 @@
 #include "config.h"
 #include "src/commands.h"
 
-#define BENCHES X(quantize) X(encode) X(gemm) X(layer)
+#define BENCHES X(quantize) X(calibrate) X(encode) X(gemm) X(layer)
 
 #define X(name) extern const tmb_command tmb_bench_##name;
 BENCHES

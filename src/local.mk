@@ -10,6 +10,9 @@ front_door =                     \
 	src/bench_gpu.c          \
 	src/bench_gpu.h          \
 	src/bench_layer.c        \
+	src/bench_calibrate.c    \
+	src/bench_place.c        \
+	src/bench_place.h        \
 	src/bench_quantize.c     \
 	src/bench_report.c       \
 	src/bench_report.h       \

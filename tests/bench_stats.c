@@ -69,7 +69,7 @@ int main(int argc, char **argv)
     if (!shape || !mkdtemp(dir)) return 1;
     tmb_shape scaled = tmb_shape_scaled(shape, bytes);
     tmb_decoder_options o = {.threads = threads};
-    tmb_status status = tmb_synthetic_make(&made, dir, &scaled, false, &nobody, &err);
+    tmb_status status = tmb_synthetic_make(&made, dir, &scaled, TMB_FILL_ALL, &nobody, &err);
     if (!status) status = tmb_checkpoint_open(&ckpt, dir, &err);
     if (!status) status = tmb_model_open(&model, ckpt, &err);
     if (!status) status = tmb_decoder_open(&d, model, &o, &err);

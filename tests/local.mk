@@ -61,6 +61,7 @@ check_PROGRAMS +=           \
 	tests/test_weighed        \
 	tests/test_weight
 dist_check_SCRIPTS +=       \
+	tests/bench.test        \
 	tests/cli.test          \
 	tests/demo.test         \
 	tests/docs.test         \

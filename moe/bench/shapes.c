@@ -98,6 +98,7 @@ typedef struct walk {
 static void tensor(walk *w, const char *name, uint64_t rows, uint64_t cols, bool f32)
 {
     tmb_shape_tensor t = {.name = name, .rows = rows, .cols = cols, .f32 = f32};
+    t.routes = strstr(name, ".gate.weight") || strstr(name, "embed_tokens");
     if (!w->status) w->status = w->visit(w->ctx, &t);
 }
 

@@ -31,7 +31,8 @@ tmb_shape tmb_shape_scaled(const tmb_shape *shape, uint64_t bytes);
 typedef struct tmb_shape_tensor {
     const char *name;
     uint64_t rows, cols;
-    bool f32; /* else BF16 */
+    bool f32;    /* else BF16 */
+    bool routes; /* a router's weight, or the embedding: what tokens are routed by */
 } tmb_shape_tensor;
 /* A status other than 0 ends the walk and is returned. */
 int tmb_shape_walk(const tmb_shape *shape, int (*visit)(void *ctx, const tmb_shape_tensor *t),

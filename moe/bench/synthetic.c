@@ -21,7 +21,8 @@ typedef struct maker {
     tmb_synthetic *facts;
     const char *folder;
     int dirfd;
-    bool holes, counting;
+    tmb_fill how;
+    bool counting;
     const tmb_watch *watch;
     tmb_err *err;
     uint16_t *table; /* [TABLE] */
@@ -31,6 +32,7 @@ typedef struct maker {
     FILE *index;
     /* the shard that is filled */
     tmb_tensor *tensors;
+    bool *routes; /* [room]: of each tensor */
     size_t n, room;
     uint64_t data;
     uint32_t shard;
@@ -85,17 +87,48 @@ static tmb_status put(stream *s, const void *data, size_t n, tmb_err *err)
     return TMB_OK;
 }
 
+/* Leave n bytes out. */
+static tmb_status skip(stream *s, uint64_t n, tmb_err *err)
+{
+    if (n) TRY(drain(s, err));
+    s->at += n;
+    return TMB_OK;
+}
+
+static tmb_status put_ones(stream *s, uint64_t bytes, tmb_err *err)
+{
+    static const uint16_t one = 0x3f80; /* of BF16; two of them are nearly one as F32 */
+    for (uint64_t i = 0; i < bytes; i += sizeof one)
+        TRY(put(s, &one, sizeof one, err));
+    return TMB_OK;
+}
+
+/* How many bytes of a tensor have data. */
+static uint64_t filled(const maker *m, size_t i)
+{
+    const tmb_tensor *t = &m->tensors[i];
+    if (m->how == TMB_FILL_ALL || t->rank == 1) return t->bytes;
+    if (!m->routes[i]) return 0;
+    return t->shape[0] > TMB_ROUTED_IDS ? t->bytes / t->shape[0] * TMB_ROUTED_IDS : t->bytes;
+}
+
 static tmb_status fill(maker *m, stream *s)
 {
     uint64_t done = 0;
     for (size_t i = 0; i < m->n; i++) {
-        for (uint64_t left = m->tensors[i].bytes; left;) {
+        uint64_t left = filled(m, i), holes = m->tensors[i].bytes - left;
+        if (m->tensors[i].rank == 1) {
+            TRY(put_ones(s, left, m->err));
+            left = 0;
+        }
+        while (left) {
             size_t from = tmb_random(&m->seed) % (TABLE / 2), room = (TABLE - from) * 2;
             size_t now = left < room ? (size_t)left : room;
             TRY(put(s, m->table + from, now, m->err));
             left -= now;
-            done += now;
         }
+        TRY(skip(s, holes, m->err));
+        done += m->tensors[i].bytes;
         if (m->watch->stop && *m->watch->stop)
             return tmb_fail(m->err, TMB_ESYSTEM, "bench: stopped");
         progress(m, m->facts->bytes + done);
@@ -118,11 +151,11 @@ static tmb_status write_shard(maker *m, const char *name, const char *path)
         s.fd < 0 ? tmb_fail_errno(m->err, TMB_ECREATE, "%s: cannot create", path) : TMB_OK;
     if (!status) status = put(&s, length, 8, m->err);
     if (!status) status = put(&s, text, bytes, m->err);
-    if (!status && !m->holes) status = fill(m, &s);
+    if (!status && m->how != TMB_FILL_NOTHING) status = fill(m, &s);
     if (!status) status = drain(&s, m->err);
     if (!status && ftruncate(s.fd, (off_t)(8 + bytes + m->data)))
         status = tmb_fail_errno(m->err, TMB_ECREATE, "%s: cannot make it long enough", path);
-    if (!status && !m->holes && fsync(s.fd))
+    if (!status && m->how == TMB_FILL_ALL && fsync(s.fd))
         status = tmb_fail_errno(m->err, TMB_EIO, "%s: cannot flush to the disk", path);
     if (s.direct >= 0) close(s.direct);
     if (s.fd >= 0) close(s.fd);
@@ -164,6 +197,9 @@ static int add(void *ctx, const tmb_shape_tensor *t)
         tmb_tensor *grown = realloc(m->tensors, room * sizeof *grown);
         if (!grown) return (int)tmb_fail_memory(m->err, room * sizeof *grown, "tensors");
         m->tensors = grown;
+        bool *routes = realloc(m->routes, room * sizeof *routes);
+        if (!routes) return (int)tmb_fail_memory(m->err, room, "tensors");
+        m->routes = routes;
         m->room = room;
     }
     uint64_t *shape = malloc(2 * sizeof *shape);
@@ -175,6 +211,7 @@ static int add(void *ctx, const tmb_shape_tensor *t)
     }
     shape[0] = t->rows ? t->rows : t->cols;
     shape[1] = t->cols;
+    m->routes[m->n] = t->routes;
     m->tensors[m->n++] = (tmb_tensor){.name = name,
                                       .shape = shape,
                                       .begin = m->data,
@@ -197,18 +234,19 @@ static tmb_status write_config(const maker *m, const tmb_shape *s)
 {
     FILE *f = create(m, "config.json");
     if (!f) return tmb_fail_errno(m->err, TMB_ECREATE, "%s/config.json: cannot create", m->folder);
-    fprintf(f,
-            "{\"architectures\": [\"%s\"], \"model_type\": \"%s\", \"hidden_size\": %u,\n"
-            " \"intermediate_size\": %u, \"moe_intermediate_size\": %u, \"num_hidden_layers\": %u,\n"
-            " \"num_experts\": %u, \"num_local_experts\": %u, \"n_routed_experts\": %u,\n"
-            " \"n_shared_experts\": %u, \"num_experts_per_tok\": %u, \"first_k_dense_replace\": %u,\n"
-            " \"num_attention_heads\": %u, \"num_key_value_heads\": %u, \"head_dim\": %u,\n"
-            " \"q_lora_rank\": %u, \"kv_lora_rank\": %u, \"qk_rope_head_dim\": %u,\n"
-            " \"qk_nope_head_dim\": %u, \"v_head_dim\": %u, \"vocab_size\": %u,\n"
-            " \"torch_dtype\": \"bfloat16\"}\n",
-            s->class_name, s->model_type, s->hidden, s->inter, s->moe_inter, s->layers, s->experts,
-            s->experts, s->experts, s->shared, s->top_k, s->dense, s->heads, s->kv_heads,
-            s->head_dim, s->q_rank, s->kv_rank, s->rope_dim, s->head_dim, s->value_dim, s->vocab);
+    fprintf(
+        f,
+        "{\"architectures\": [\"%s\"], \"model_type\": \"%s\", \"hidden_size\": %u,\n"
+        " \"intermediate_size\": %u, \"moe_intermediate_size\": %u, \"num_hidden_layers\": %u,\n"
+        " \"num_experts\": %u, \"num_local_experts\": %u, \"n_routed_experts\": %u,\n"
+        " \"n_shared_experts\": %u, \"num_experts_per_tok\": %u, \"first_k_dense_replace\": %u,\n"
+        " \"num_attention_heads\": %u, \"num_key_value_heads\": %u, \"head_dim\": %u,\n"
+        " \"q_lora_rank\": %u, \"kv_lora_rank\": %u, \"qk_rope_head_dim\": %u,\n"
+        " \"qk_nope_head_dim\": %u, \"v_head_dim\": %u, \"vocab_size\": %u,\n"
+        " \"torch_dtype\": \"bfloat16\"}\n",
+        s->class_name, s->model_type, s->hidden, s->inter, s->moe_inter, s->layers, s->experts,
+        s->experts, s->experts, s->shared, s->top_k, s->dense, s->heads, s->kv_heads, s->head_dim,
+        s->q_rank, s->kv_rank, s->rope_dim, s->head_dim, s->value_dim, s->vocab);
     bool fine = !ferror(f);
     if (fclose(f) || !fine)
         return tmb_fail_errno(m->err, TMB_EIO, "%s/config.json: cannot write", m->folder);
@@ -238,12 +276,12 @@ static tmb_status make(maker *m, const tmb_shape *shape)
 }
 
 tmb_status tmb_synthetic_make(tmb_synthetic *out, const char *folder, const tmb_shape *shape,
-                              bool holes, const tmb_watch *watch, tmb_err *err)
+                              tmb_fill how, const tmb_watch *watch, tmb_err *err)
 {
     *out = (tmb_synthetic){0};
     maker m = {.facts = out,
                .folder = folder,
-               .holes = holes,
+               .how = how,
                .watch = watch,
                .err = err,
                .seed = 1,
@@ -256,13 +294,14 @@ tmb_status tmb_synthetic_make(tmb_synthetic *out, const char *folder, const tmb_
         status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot open", folder);
     else if (!m.buffer || !m.table)
         status = tmb_fail_memory(err, BUFFER_BYTES + 2 * TABLE, "a synthetic checkpoint");
-    if (!status && !holes) tmb_random_bf16(m.table, TABLE, 1, 0.02f);
+    if (!status && how != TMB_FILL_NOTHING) tmb_random_bf16(m.table, TABLE, 1, 0.02f);
     if (!status) status = make(&m, shape);
     if (m.n) {
         m.counting = true;
         (void)!flush_shard(&m);
     }
     free(m.tensors);
+    free(m.routes);
     free(m.table);
     tmb_pages_unmap(m.buffer, BUFFER_BYTES);
     if (m.dirfd >= 0) close(m.dirfd);

@@ -121,6 +121,9 @@ static tmb_line_kind pair_line(tmb_draft *d, const char *line, size_t n)
     if (left == 0) return bad(tmb_draft_fail(d, d->line, "nothing before '='; write NAME = VALUE"));
     if (semicolon && semicolon < equals)
         return bad(tmb_draft_fail(d, d->line, "';' before '='; it starts a comment"));
+    if (equals + 1 < line + n && equals[1] == ';') /* to inih a value, to everyone a comment */
+        return bad(tmb_draft_fail(d, d->line,
+                                  "';' right behind '='; write a blank in front of a comment"));
 
     if (left == strlen("description") && memcmp(line, "description", left) == 0)
         return TMB_LINE_PAIR; /* prose may hold any letter */

@@ -9,6 +9,10 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+/* The name of one thing in a folder: not empty, no '/', neither "." nor "..", and no longer than a
+ * name can be. */
+bool tmb_is_base_name(const char *name);
+
 /* Open the regular file `name`, a plain base name, in the folder dirfd for reading.  A symbolic
  * link is followed only to a file in the same folder, or inside a hub cache
  * (snapshots/REVISION/NAME -> ../../blobs/HASH); never a second link.  `shown` is for messages.

@@ -15,9 +15,10 @@
 
 enum { FLAGS = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY };
 
-static bool is_base_name(const char *name)
+bool tmb_is_base_name(const char *name)
 {
-    return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+           strlen(name) <= NAME_MAX;
 }
 
 /* Is dirfd a revision of a hub cache, CACHE/snapshots/REVISION? */
@@ -38,10 +39,10 @@ static int open_linked(int dirfd, const char *name)
     ssize_t n = readlinkat(dirfd, name, target, sizeof target - 1);
     if (n < 0) return -1;
     target[n] = 0;
-    if (is_base_name(target)) return tmb_openat(dirfd, target, FLAGS, 0);
+    if (tmb_is_base_name(target)) return tmb_openat(dirfd, target, FLAGS, 0);
     const char *blob = target + sizeof blobs;
     if (strncmp(target, blobs, sizeof blobs - 1) != 0 || target[sizeof blobs - 1] != '/' ||
-        !is_base_name(blob) || !in_snapshots(dirfd)) {
+        !tmb_is_base_name(blob) || !in_snapshots(dirfd)) {
         errno = ELOOP;
         return -1;
     }
@@ -70,7 +71,8 @@ static tmb_status refuse(const char *shown, mode_t mode, tmb_err *err)
 tmb_status tmb_file_open(int *out, struct stat *stat, int dirfd, const char *name,
                          const char *shown, tmb_err *err)
 {
-    if (!is_base_name(name)) return tmb_fail(err, TMB_EINTERNAL, "%s: no plain file name", shown);
+    if (!tmb_is_base_name(name))
+        return tmb_fail(err, TMB_EINTERNAL, "%s: no plain file name", shown);
     bool linked = false;
     int fd = tmb_openat(dirfd, name, FLAGS, 0);
     if (fd < 0 && errno == ELOOP) {

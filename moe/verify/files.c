@@ -28,15 +28,10 @@ typedef struct tmb_known_file {
     tmb_file_state state;
 } tmb_known_file;
 
-static bool plain_name(const char *name)
-{
-    return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
-}
-
 static tmb_status check_file(const tmb_verifier *v, tmb_known_file *f, tmb_err *err)
 {
     f->state = FILE_BAD_NAME;
-    if (!plain_name(f->name)) return TMB_OK;
+    if (!tmb_is_base_name(f->name)) return TMB_OK;
     f->state = FILE_GONE;
     struct stat st;
     int fd;

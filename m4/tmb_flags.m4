@@ -31,14 +31,21 @@ AC_DEFUN([TMB_SANITIZE], [
   AC_SUBST([TMB_SANFLAGS])
 ])
 # --enable-fuzz: the library is built with the coverage feedback of libFuzzer and with sanitizers, and
-# the targets tests/fuzz_* are linked with its main program instead of ours.
+# the targets tests/fuzz_* are linked with its main program instead of ours.  --enable-fuzz=bare leaves
+# the sanitizers and the tracing of comparisons out: ten times the executions, of which only what a
+# target demands, and what makes a processor stop, is seen.
 AC_DEFUN([TMB_FUZZ], [
   AC_ARG_ENABLE([fuzz],
-    [AS_HELP_STRING([--enable-fuzz], [build the fuzz targets for libFuzzer; needs clang @<:@no@:>@])],
+    [AS_HELP_STRING([--enable-fuzz@<:@=bare@:>@],
+       [build the fuzz targets for libFuzzer, bare: without sanitizers; needs clang @<:@no@:>@])],
     [], [enable_fuzz=no])
   FUZZ_ENGINE=
-  AS_IF([test "x$enable_fuzz" = xyes], [
-    TMB_SANFLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+  AS_CASE([$enable_fuzz],
+    [no], [],
+    [yes], [TMB_SANFLAGS="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"],
+    [bare], [TMB_SANFLAGS="-fsanitize-coverage=inline-8bit-counters,pc-table -fno-omit-frame-pointer"],
+    [AC_MSG_ERROR([--enable-fuzz takes nothing or bare, not $enable_fuzz])])
+  AS_IF([test "x$enable_fuzz" != xno], [
     CPPFLAGS="$CPPFLAGS -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION"
     tmb_engine=`$CC -print-file-name=libclang_rt.fuzzer-$host_cpu.a 2>/dev/null`
     tmb_save_CFLAGS=$CFLAGS tmb_save_LIBS=$LIBS
@@ -51,7 +58,7 @@ AC_DEFUN([TMB_FUZZ], [
     CFLAGS=$tmb_save_CFLAGS LIBS=$tmb_save_LIBS
   ])
   AC_SUBST([FUZZ_ENGINE])
-  AM_CONDITIONAL([FUZZ], [test "x$enable_fuzz" = xyes])
+  AM_CONDITIONAL([FUZZ], [test "x$enable_fuzz" != xno])
 ])
 # TMB_HARDEN_FLAG(VARIABLE, FLAGS, NAME, [PROGRAM]): FLAGS to VARIABLE when a program links with them;
 # config.h gets TMB_HARDENED_NAME, which tests/test_hardened.c holds against the program built.

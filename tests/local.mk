@@ -108,6 +108,7 @@ fuzz_targets =              \
 	tests/fuzz_model        \
 	tests/fuzz_recipe       \
 	tests/fuzz_size         \
+	tests/fuzz_stats        \
 	tests/fuzz_summary      \
 	tests/fuzz_tokenizer    \
 	tests/fuzz_verify
@@ -122,7 +123,7 @@ tests_libfuzzmain_a_SOURCES = tests/fuzz_main.c
 endif
 tests_fuzz_args_SOURCES = tests/fuzz_args.c $(front_door)
 tests_fuzz_args_CPPFLAGS = $(tombac_CPPFLAGS)
-EXTRA_DIST += tests/data/fuzz tests/fuzz.h tests/fuzz_folder.h tests/fuzz_main.c
+EXTRA_DIST += tests/data/fuzz tests/fuzz.h tests/fuzz_folder.h tests/fuzz_main.c tests/store_memory.h
 tests_test_malformed_SOURCES = tests/test_malformed.c \
 	tests/malformed/checkpoints/cases.h          \
 	tests/malformed/checkpoints/folder_cases.c   \

@@ -180,6 +180,12 @@ WRAP(int, fallocate, int fd, int mode, off_t offset, off_t n)
     return rc;
 }
 
+WRAP(int, posix_fallocate, int fd, off_t offset, off_t n)
+{
+    if (!__wrap_fallocate(fd, 0, offset, n)) return 0;
+    return errno == EOPNOTSUPP ? __real_posix_fallocate(fd, offset, n) : errno;
+}
+
 WRAP(int, ftruncate, int fd, off_t n)
 {
     BEFORE_CHANGE(FAULT_TRUNCATE, fd, NULL, -1);
@@ -211,6 +217,12 @@ WRAP(int, renameat, int from_dir, const char *from, int to_dir, const char *to)
     return rc;
 }
 
+WRAP(int, rename, const char *from, const char *to)
+{
+    (void)__real_rename;
+    return __wrap_renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
 WRAP(int, unlinkat, int dirfd, const char *name, int flags)
 {
     BEFORE_CHANGE(FAULT_UNLINK, dirfd, name, -1);
@@ -223,6 +235,12 @@ WRAP(int, unlinkat, int dirfd, const char *name, int flags)
     if (!rc) fault_give_room(room);
     AFTER;
     return rc;
+}
+
+WRAP(int, unlink, const char *path)
+{
+    (void)__real_unlink;
+    return __wrap_unlinkat(AT_FDCWD, path, 0);
 }
 
 WRAP(int, rmdir, const char *path)
@@ -245,6 +263,12 @@ WRAP(int, mkdirat, int dirfd, const char *name, mode_t mode)
     trace_end();
     AFTER;
     return rc;
+}
+
+WRAP(int, mkdir, const char *path, mode_t mode)
+{
+    (void)__real_mkdir;
+    return __wrap_mkdirat(AT_FDCWD, path, mode);
 }
 
 /* ---- questions ---------------------------------------------------------------------------------

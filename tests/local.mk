@@ -13,6 +13,7 @@ check_PROGRAMS +=           \
 	tests/test_coverage       \
 	tests/test_crash          \
 	tests/test_eval           \
+	tests/test_fault_stats    \
 	tests/test_faults         \
 	tests/test_data           \
 	tests/test_diagnose_archs \
@@ -137,7 +138,7 @@ tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.
 	src/table.c src/table.h src/text.c src/text.h
 
 # Tests that know TOMBAC_LONG=1 (make check-long): all of their cases instead of a sample.
-long_tests = tests/test_bitflips tests/test_crash tests/test_faults
+long_tests = tests/test_bitflips tests/test_crash tests/test_fault_stats tests/test_faults
 
 # Kernels of a GPU and their references; what needs one says that it was skipped.
 check_PROGRAMS += tests/test_comm_nccl tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_quantize_cuda tests/test_route
@@ -161,12 +162,12 @@ AM_TESTS_ENVIRONMENT = \
 # what tests/test_faults and tests/test_crash run.
 EXTRA_PROGRAMS += tests/faulty
 check_DATA = tests/faulty$(EXEEXT)
-EXTRA_DIST += tests/faulty.h tests/power.h
+EXTRA_DIST += tests/fault_sweep.h tests/faulty.h tests/power.h
 tests_faulty_SOURCES = $(tombac_SOURCES) tests/fault_files.c tests/fault_layer.c tests/fault_layer.h \
 	tests/fault_memory.c tests/fault_trace.c
 tests_faulty_CPPFLAGS = $(tombac_CPPFLAGS) $(JANSSON_CFLAGS) $(CRYPTO_CFLAGS)
 tests_faulty_wraps = open openat __open_2 __openat_2 fopen close pread __pread_chk pwrite fsync fdatasync \
-	fallocate ftruncate renameat unlinkat rmdir mkdirat fstat fstatat faccessat fstatvfs flock readlinkat \
+	fallocate posix_fallocate ftruncate rename renameat unlink unlinkat rmdir mkdir mkdirat fstat fstatat faccessat fstatvfs flock readlinkat \
 	opendir fdopendir readdir malloc calloc realloc posix_memalign aligned_alloc strdup strndup \
 	open_memstream vasprintf __vasprintf_chk pthread_create main
 tests_faulty_LDADD = $(tombac_libs)

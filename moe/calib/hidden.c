@@ -3,6 +3,7 @@
 #include "moe/calib/hidden.h"
 
 #include "kernels/base/mem.h"
+#include "moe/io/calls.h"
 #include "moe/io/files.h"
 
 #include <errno.h>
@@ -31,13 +32,18 @@ static tmb_status make_one(int dirfd, const char *folder, const char *name, uint
                            tmb_err *err)
 {
     struct stat st;
-    int fd = openat(dirfd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    int fd = tmb_openat(dirfd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0) return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot make it", folder, name);
     tmb_status status = TMB_OK;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+    if (fstat(fd, &st))
+        status = tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot look at it", folder, name);
+    else if (!S_ISREG(st.st_mode))
         status = tmb_fail(err, TMB_ECREATE, "%s/%s: is no regular file; remove it", folder, name);
     else if ((uint64_t)st.st_size != bytes) {
-        int failed = ftruncate(fd, 0) ? errno : posix_fallocate(fd, 0, (off_t)bytes);
+        int failed = tmb_ftruncate(fd, 0) ? errno : 0;
+        if (!failed) do
+                failed = posix_fallocate(fd, 0, (off_t)bytes);
+            while (failed == EINTR);
         errno = failed;
         if (failed)
             status = tmb_fail_errno(err, TMB_ECREATE, "%s/%s: no room for %llu bytes", folder, name,
@@ -70,9 +76,11 @@ tmb_status tmb_hidden_open(tmb_hidden *h, int dirfd, const char *folder, uint64_
             h->path[i] = NULL;
             return tmb_fail_memory(err, 0, "a path");
         }
-        h->fd[i] = openat(dirfd, names[i], O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        h->fd[i] = tmb_openat(dirfd, names[i], O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
         if (h->fd[i] < 0) return tmb_fail_errno(err, TMB_EIO, "%s: cannot open", h->path[i]);
-        if (fstat(h->fd[i], &st) || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != bytes)
+        if (fstat(h->fd[i], &st))
+            return tmb_fail_errno(err, TMB_EIO, "%s: cannot look at it", h->path[i]);
+        if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != bytes)
             return tmb_fail(err, TMB_EDATA,
                             "%s: is not the %llu bytes that the run left; add --restart",
                             h->path[i], (unsigned long long)bytes);
@@ -126,7 +134,7 @@ tmb_status tmb_hidden_write(const tmb_hidden *h, int side, uint64_t first, size_
 
 tmb_status tmb_hidden_sync(const tmb_hidden *h, int side, tmb_err *err)
 {
-    if (fdatasync(h->fd[side]))
+    if (tmb_fdatasync(h->fd[side]))
         return tmb_fail_errno(err, TMB_EIO, "%s: cannot flush", h->path[side]);
     return TMB_OK;
 }

@@ -3,6 +3,7 @@
 #include "moe/calib/resume.h"
 
 #include "moe/calib/hidden.h"
+#include "moe/io/calls.h"
 #include "moe/io/files.h"
 #include "moe/io/json.h"
 
@@ -23,11 +24,11 @@ enum { STATE_VERSION = 1, STATE_BYTES = 1 << 16, ROUNDS_MAX = 4096, LAYERS_MAX =
 
 static tmb_status lock(tmb_calib_folder *f, tmb_err *err)
 {
-    char text[32] = "";
-    f->lockfd = openat(f->dirfd, lock_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    char text[32] = "", shown[PATH_MAX];
+    f->lockfd = tmb_openat(f->dirfd, lock_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (f->lockfd < 0)
         return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot make it", f->path, lock_name);
-    if (flock(f->lockfd, LOCK_EX | LOCK_NB)) {
+    if (tmb_flock(f->lockfd, LOCK_EX | LOCK_NB)) {
         if (errno != EWOULDBLOCK)
             return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot lock it", f->path, lock_name);
         ssize_t n = pread(f->lockfd, text, sizeof text - 1, 0);
@@ -38,9 +39,10 @@ static tmb_status lock(tmb_calib_folder *f, tmb_err *err)
                         *text ? text : "?");
     }
     int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    if (ftruncate(f->lockfd, 0))
+    if (tmb_ftruncate(f->lockfd, 0))
         return tmb_fail_errno(err, TMB_EIO, "%s/%s: cannot write", f->path, lock_name);
-    return tmb_file_pwrite(f->lockfd, text, (size_t)n, 0, f->path, err);
+    snprintf(shown, sizeof shown, "%s/%s", f->path, lock_name);
+    return tmb_file_pwrite(f->lockfd, text, (size_t)n, 0, shown, err);
 }
 
 /* --- the state ------------------------------------------------------------------------------ */
@@ -123,7 +125,7 @@ tmb_status tmb_calib_folder_save(const tmb_calib_folder *f, const tmb_calib_iden
 static tmb_status open_folder(tmb_calib_folder *f, const char *path, tmb_err *err)
 {
     f->lockfd = -1;
-    f->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    f->dirfd = tmb_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
     if (f->dirfd < 0) return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot open", path);
     f->path = strdup(path);
     return f->path ? TMB_OK : tmb_fail_memory(err, strlen(path), "a path");
@@ -144,7 +146,7 @@ static bool ours(const char *name)
 
 static void empty(const tmb_calib_folder *f, bool lock_too)
 {
-    int fd = openat(f->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = tmb_openat(f->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {
         if (fd >= 0) close(fd);

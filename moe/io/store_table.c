@@ -3,6 +3,7 @@
 #include "moe/io/store_table.h"
 
 #include "kernels/base/mem.h"
+#include "moe/io/calls.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -109,17 +110,18 @@ tmb_status tmb_store_rename(const char *from, const char *to, bool *renamed, tmb
 {
     const char *slash = strrchr(to, '/');
     char *folder = slash ? strndup(to, (size_t)(slash - to) + 1) : strdup(".");
-    int fd = open(from, O_RDONLY | O_CLOEXEC);
-    int dir = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int fd = tmb_openat(AT_FDCWD, from, O_RDONLY | O_CLOEXEC, 0);
+    int dir = folder ? tmb_openat(AT_FDCWD, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) : -1;
     tmb_status status = TMB_OK;
     *renamed = false;
-    if (fd < 0 || dir < 0 || fsync(fd))
+    if (fd < 0 || dir < 0 || tmb_fsync(fd))
         status = tmb_fail_errno(err, TMB_EIO, "%s: cannot flush to the disk", to);
     else if (rename(from, to))
         status = tmb_fail_errno(err, TMB_ECREATE, "%s: cannot rename to this name", to);
     else {
         *renamed = true;
-        if (fsync(dir)) status = tmb_fail_errno(err, TMB_EIO, "%s: cannot flush the folder", to);
+        if (tmb_fsync_folder(dir))
+            status = tmb_fail_errno(err, TMB_EIO, "%s: cannot flush the folder", to);
     }
     if (fd >= 0) close(fd);
     if (dir >= 0) close(dir);

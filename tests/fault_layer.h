@@ -4,6 +4,7 @@
  * through tests/fault_layer.c (ld --wrap).  Told by environment variables, the layer
  *   TOMBAC_FAULT="KIND N ERRNO HOW"   strikes at the Nth call of a kind (1 is the first);
  *   TOMBAC_DISK="BYTES [hidden]"      is a disk with so much room; hidden: statvfs does not know;
+ *   TOMBAC_OLD_KERNEL=1               has no openat2;
  *   TOMBAC_SLOW=MICROSECONDS          is a disk that takes so long for every write;
  *   TOMBAC_COUNTS=FILE                writes "KIND CALLS" lines, and the path of what it struck;
  *   TOMBAC_TRACE=FILE                 records what happened to files (tests/fault_trace.h).

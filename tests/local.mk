@@ -166,7 +166,7 @@ EXTRA_DIST += tests/fault_sweep.h tests/faulty.h tests/power.h
 tests_faulty_SOURCES = $(tombac_SOURCES) tests/fault_files.c tests/fault_layer.c tests/fault_layer.h \
 	tests/fault_memory.c tests/fault_trace.c
 tests_faulty_CPPFLAGS = $(tombac_CPPFLAGS) $(JANSSON_CFLAGS) $(CRYPTO_CFLAGS)
-tests_faulty_wraps = open openat __open_2 __openat_2 fopen close pread __pread_chk pwrite fsync fdatasync \
+tests_faulty_wraps = open openat __open_2 __openat_2 fopen syscall close pread __pread_chk pwrite fsync fdatasync \
 	fallocate posix_fallocate ftruncate rename renameat unlink unlinkat rmdir mkdir mkdirat fstat fstatat faccessat fstatvfs flock readlinkat \
 	opendir fdopendir readdir malloc calloc realloc posix_memalign aligned_alloc strdup strndup \
 	open_memstream vasprintf __vasprintf_chk pthread_create main

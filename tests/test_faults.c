@@ -102,6 +102,29 @@ static bool prepare(command *c)
               c->want.calls[FAULT_MEMORY], c->want.text);
 }
 
+/* With openat2, and where the kernel has none. */
+static void both_ways(const command *quantize, const command *verify)
+{
+    for (int old = 0; old < 2; old++) {
+        const char *kernel = old ? "a kernel without openat2" : "this kernel";
+        outcome o;
+        folder now;
+        char link[600];
+        if (old) setenv("TOMBAC_OLD_KERNEL", "1", 1);
+        folder_remove(out_path);
+        faulty_run(quantize->argv, NULL, disk, &o);
+        folder_read(out_path, &now);
+        ok(o.rc == 0 && folder_same(&now, &whole), "%s: the same bytes", kernel);
+        snprintf(link, sizeof link, "%s/config.json", out_path);
+        unlink(link);
+        ok(!symlink("/proc/self/status", link), "a link out of the folder");
+        faulty_run(verify->argv, NULL, disk, &o);
+        ok(o.rc == TMB_EDATA && strstr(o.text, "symbolic link"), "%s: a link is not followed",
+           kernel);
+    }
+    unsetenv("TOMBAC_OLD_KERNEL");
+}
+
 int main(int argc, char **argv)
 {
     make_fast_root();
@@ -142,6 +165,7 @@ int main(int argc, char **argv)
             if (faults[k].kind == FAULT_THREAD)
                 ok(!strike_all(&c, &faults[k]), "%s: a thread is refused, %s", c.name,
                    faults[k].how);
+    if (argc < 2 && prepare(&commands[0])) both_ways(&commands[0], &commands[1]);
     printf("# %ld runs with a fault\n", struck_runs);
     remove_tree(root);
     return done();

@@ -1,4 +1,5 @@
 #include "config.h"
+#include "moe/io/calls.h"
 #include "moe/io/files.h"
 #include "tests/tap.h"
 
@@ -89,6 +90,37 @@ static void test_open(int dir)
        err.message);
 }
 
+/* What is opened in a folder is in it, though somebody swaps names for links meanwhile. */
+static void test_beneath(int dir)
+{
+    int fd = tmb_open_beneath(dir, "c", O_RDONLY | O_CLOEXEC, 0);
+    ok(fd >= 0, "a file of the folder");
+    close(fd);
+    ok(tmb_open_beneath(dir, "m", O_RDONLY | O_CLOEXEC, 0) < 0 && errno == ELOOP, "no link");
+    ok(tmb_open_beneath(dir, "m", O_RDWR | O_CREAT | O_CLOEXEC, 0600) < 0 && errno == ELOOP,
+       "no link in place of a file to be made");
+    fd = tmb_open_beneath(dir, "made", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    struct stat st;
+    ok(fd >= 0 && !fstat(fd, &st) && !(st.st_mode & 0137), "a file that is made, with its mode");
+    close(fd);
+    unlink("made");
+#if defined HAVE_LINUX_OPENAT2_H && defined SYS_openat2
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC};
+    long has = syscall(SYS_openat2, AT_FDCWD, ".", &how, sizeof how);
+    if (has >= 0) {
+        close((int)has);
+        mkdir("sub", 0700);
+        ok(!symlink(".", "sub/here") && tmb_open_beneath(dir, "sub/here/here", O_RDONLY, 0) < 0 &&
+               errno == ELOOP,
+           "openat2: no link on the way either");
+        ok(tmb_open_beneath(dir, "../x", O_RDONLY, 0) < 0 && errno == EXDEV,
+           "openat2: not out of the folder");
+        unlink("sub/here");
+        rmdir("sub");
+    }
+#endif
+}
+
 static void test_io_errors(int dir)
 {
     tmb_err err;
@@ -127,6 +159,7 @@ int main(void)
     test_digest();
     test_publish(dir);
     test_open(dir);
+    test_beneath(dir);
     test_io_errors(dir);
     static const char *const made[] = {"a", "b", "c", "l", "m"};
     for (int i = 0; i < 5; i++)

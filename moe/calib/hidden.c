@@ -32,7 +32,7 @@ static tmb_status make_one(int dirfd, const char *folder, const char *name, uint
                            tmb_err *err)
 {
     struct stat st;
-    int fd = tmb_openat(dirfd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    int fd = tmb_open_beneath(dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot make it", folder, name);
     tmb_status status = TMB_OK;
     if (fstat(fd, &st))
@@ -76,7 +76,7 @@ tmb_status tmb_hidden_open(tmb_hidden *h, int dirfd, const char *folder, uint64_
             h->path[i] = NULL;
             return tmb_fail_memory(err, 0, "a path");
         }
-        h->fd[i] = tmb_openat(dirfd, names[i], O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0);
+        h->fd[i] = tmb_open_beneath(dirfd, names[i], O_RDWR | O_CLOEXEC, 0);
         if (h->fd[i] < 0) return tmb_fail_errno(err, TMB_EIO, "%s: cannot open", h->path[i]);
         if (fstat(h->fd[i], &st))
             return tmb_fail_errno(err, TMB_EIO, "%s: cannot look at it", h->path[i]);

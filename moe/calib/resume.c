@@ -25,7 +25,7 @@ enum { STATE_VERSION = 1, STATE_BYTES = 1 << 16, ROUNDS_MAX = 4096, LAYERS_MAX =
 static tmb_status lock(tmb_calib_folder *f, tmb_err *err)
 {
     char text[32] = "", shown[PATH_MAX];
-    f->lockfd = tmb_openat(f->dirfd, lock_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
+    f->lockfd = tmb_open_beneath(f->dirfd, lock_name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (f->lockfd < 0)
         return tmb_fail_errno(err, TMB_ECREATE, "%s/%s: cannot make it", f->path, lock_name);
     if (tmb_flock(f->lockfd, LOCK_EX | LOCK_NB)) {
@@ -144,8 +144,10 @@ static bool ours(const char *name)
     return sscanf(name, "round-%u.h5%n", &round, &end) == 1 && end;
 }
 
+/* The state goes first, and while it stays so does the rest: it never speaks of what is gone. */
 static void empty(const tmb_calib_folder *f, bool lock_too)
 {
+    if (unlinkat(f->dirfd, state_name, 0) && errno != ENOENT) return;
     int fd = tmb_openat(f->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {

@@ -147,8 +147,7 @@ static tmb_status draft_open(draft *d, int dirfd, const char *folder, const char
         return tmb_fail(err, TMB_ECREATE, "%s/%s: the name is too long", folder, name);
     /* What a killed run left under this name is overwritten, so nothing piles up. */
     unlinkat(dirfd, d->temporary, 0);
-    d->fd =
-        tmb_openat(dirfd, d->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    d->fd = tmb_open_beneath(dirfd, d->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (d->fd < 0) return tmb_fail_errno(err, TMB_ECREATE, "%s: cannot create", d->path);
     return TMB_OK;
 }

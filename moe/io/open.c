@@ -1,8 +1,8 @@
 /* open.c - which files of a stranger's folder are opened at all.
  *
- * Every step is an openat() of one name that follows no link, which is what openat2() would promise
- * of a whole path: nothing can be swapped in between a check and its use; O_NONBLOCK keeps a FIFO
- * from hanging us before fstat() has seen it. */
+ * Every step opens one name and follows no link (tmb_open_beneath): nothing can be swapped in
+ * between a check and its use; O_NONBLOCK keeps a FIFO from hanging us before fstat() has seen it.
+ */
 #include "config.h"
 #include "moe/io/calls.h"
 #include "moe/io/files.h"
@@ -39,7 +39,7 @@ static int open_linked(int dirfd, const char *name)
     ssize_t n = readlinkat(dirfd, name, target, sizeof target - 1);
     if (n < 0) return -1;
     target[n] = 0;
-    if (tmb_is_base_name(target)) return tmb_openat(dirfd, target, FLAGS, 0);
+    if (tmb_is_base_name(target)) return tmb_open_beneath(dirfd, target, FLAGS, 0);
     const char *blob = target + sizeof blobs;
     if (strncmp(target, blobs, sizeof blobs - 1) != 0 || target[sizeof blobs - 1] != '/' ||
         !tmb_is_base_name(blob) || !in_snapshots(dirfd)) {
@@ -51,7 +51,7 @@ static int open_linked(int dirfd, const char *name)
         if (errno == ENOTDIR) errno = ELOOP; /* what O_DIRECTORY makes of a link */
         return -1;
     }
-    int fd = tmb_openat(cache, blob, FLAGS, 0);
+    int fd = tmb_open_beneath(cache, blob, FLAGS, 0);
     int kept = errno;
     close(cache);
     errno = kept;
@@ -74,7 +74,7 @@ tmb_status tmb_file_open(int *out, struct stat *stat, int dirfd, const char *nam
     if (!tmb_is_base_name(name))
         return tmb_fail(err, TMB_EINTERNAL, "%s: no plain file name", shown);
     bool linked = false;
-    int fd = tmb_openat(dirfd, name, FLAGS, 0);
+    int fd = tmb_open_beneath(dirfd, name, FLAGS, 0);
     if (fd < 0 && errno == ELOOP) {
         linked = true;
         fd = open_linked(dirfd, name);

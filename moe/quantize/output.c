@@ -228,9 +228,8 @@ static tmb_status lock(tmb_output *o, tmb_err *err)
 {
     for (;;) {
         struct stat held, named;
-        o->lockfd =
-            tmb_openat(o->dirfd, TMB_JOURNAL_NAME,
-                       O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+        o->lockfd = tmb_open_beneath(o->dirfd, TMB_JOURNAL_NAME,
+                                     O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
         if (o->lockfd < 0 && (errno == ELOOP || errno == EISDIR || errno == ENXIO))
             return tmb_fail(err, TMB_ECREATE,
                             "%s/%s: is no regular file; remove it or choose another folder",

@@ -55,8 +55,8 @@ void tmb_run_keep(tmb_run *run, uint32_t f)
     if (!j->part_bytes[f]) return;
     tmb_temporary name = tmb_temporary_of(file->name);
     tmb_blocks_kept kept = {.bytes = j->part_bytes[f]};
-    kept.fd = tmb_openat(run->output.dirfd, name.name,
-                         O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
+    kept.fd = tmb_open_beneath(run->output.dirfd, name.name,
+                               O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
     if (kept.fd < 0) return;
     if (is_ours(kept.fd, file->header_bytes + file->data_bytes) &&
         !tmb_sha256_open(&kept.sha256, NULL) &&

@@ -27,8 +27,7 @@ static bool still_there(const tmb_run *run, uint32_t f)
     const tmb_out_file *file = &run->plan->files[f];
     char sha256[TMB_SHA256_HEX];
     struct stat st;
-    int fd = tmb_openat(run->output.dirfd, file->name,
-                        O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+    int fd = tmb_open_beneath(run->output.dirfd, file->name, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0);
     if (fd < 0) return false;
     bool good = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
                 (uint64_t)st.st_size == file->header_bytes + file->data_bytes &&

@@ -88,8 +88,8 @@ tmb_status tmb_shard_create(tmb_shard_writer *w, const tmb_plan *plan, uint32_t 
     tmb_status status = TMB_OK;
     if (w->fd < 0) {
         unlinkat(dirfd, w->temporary.name, 0); /* what a killed run left */
-        w->fd = tmb_openat(dirfd, w->temporary.name,
-                           O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        w->fd =
+            tmb_open_beneath(dirfd, w->temporary.name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     }
     if (w->fd < 0) {
         w->temporary.name[0] = '\0';

@@ -101,6 +101,8 @@ CLEANFILES += $(EXTRA_PROGRAMS)
 # tools/fuzz.sh runs.
 fuzz_targets =              \
 	tests/fuzz_args         \
+	tests/fuzz_data         \
+	tests/fuzz_forward      \
 	tests/fuzz_header       \
 	tests/fuzz_index        \
 	tests/fuzz_journal      \
@@ -109,6 +111,7 @@ fuzz_targets =              \
 	tests/fuzz_model        \
 	tests/fuzz_recipe       \
 	tests/fuzz_size         \
+	tests/fuzz_state        \
 	tests/fuzz_stats        \
 	tests/fuzz_summary      \
 	tests/fuzz_tokenizer    \

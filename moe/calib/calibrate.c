@@ -185,7 +185,13 @@ static tmb_status choose(tmb_calib_job *job, tmb_err *err)
 tmb_status tmb_calibrate_out_free(const char *out, tmb_err *err)
 {
     struct stat st;
+    char *state = NULL;
     if (lstat(out, &st)) return TMB_OK;
+    if (asprintf(&state, "%s.partial/state.json", out) < 0)
+        return tmb_fail_memory(err, 0, "a path");
+    bool unfinished = lstat(state, &st) == 0; /* it was published, and its folder not yet removed */
+    free(state);
+    if (unfinished) return TMB_OK;
     return tmb_fail(err, TMB_ECREATE, "%s: is there already; remove it or choose another name",
                     out);
 }

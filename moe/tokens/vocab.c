@@ -85,7 +85,7 @@ tmb_status tmb_vocab_build(tmb_vocab *v, tmb_raw_token *raw, size_t n, bool byte
     v->slots = calloc(v->room, sizeof *v->slots);
     if (!v->tokens || !v->slots)
         return tmb_fail_memory(err, v->n_ids * sizeof *v->tokens, "a vocabulary");
-    TRY(tmb_buf_room(&v->pool, bytes, err));
+    TRY(tmb_buf_room(&v->pool, bytes + 1, err)); /* it is somewhere also when all are empty */
     for (size_t i = 0; i < n; i++) {
         size_t length = byte_level ? tmb_bytes_of((uint8_t *)raw[i].text, raw[i].n) : raw[i].n;
         bool alien = length == SIZE_MAX;

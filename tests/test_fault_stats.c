@@ -53,7 +53,7 @@ static const char *judge(const command *c, const fault *f, const outcome *o, con
     product_of(c, have);
     if (o->rc == 0) {
         if (*o->text) return "it succeeded, with a message";
-        bool may_stay = strstr(o->struck, ".partial") != NULL; /* it could not be removed */
+        bool may_stay = f->kind == FAULT_UNLINK || strstr(o->struck, ".partial");
         if (c->product == OUT_STATS && !may_stay && access(partial_path, F_OK) == 0)
             return "it succeeded, and its folder is left";
         return strcmp(have, want) == 0 ? NULL : "it succeeded, with another result";

@@ -59,7 +59,7 @@ uint32_t tmb_vocab_spelled(const tmb_vocab *v, const char *text, size_t n, bool 
 {
     if (!byte_level) return tmb_vocab_find(v, text, n, false);
     room->n = 0;
-    if (tmb_buf_add(room, text, n, err)) return TMB_NO_ID;
+    if (tmb_buf_room(room, n + 1, err) || tmb_buf_add(room, text, n, err)) return TMB_NO_ID;
     size_t bytes = tmb_bytes_of(room->p, n);
     return bytes == SIZE_MAX ? tmb_vocab_find(v, text, n, true)
                              : tmb_vocab_find(v, room->p, bytes, false);

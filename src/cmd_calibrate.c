@@ -127,7 +127,8 @@ static tmb_status check(const options *o, tmb_err *err)
     TRY(tmb_job_need_recipe(o->recipe, err));
     if (!o->out) return tmb_fail(err, TMB_EUSAGE, "no output given; add -o STATS.h5");
     TRY(tmb_calibrate_out_free(o->out, err));
-    if (o->comm && strcmp(o->comm, "threads") != 0 && o->ranks > 1)
+    bool threads = !o->comm || strcmp(o->comm, "threads") == 0;
+    if (!threads && o->ranks > 1 && (strcmp(o->comm, "mpi") == 0 || tmb_comm_launched()))
         return tmb_fail(err, TMB_EUSAGE,
                         "--ranks %d: with --comm %s the launcher gives the number of ranks; leave "
                         "--ranks out",
@@ -166,7 +167,7 @@ static const tmb_arg args[] = {
     {"out", 'o', TMB_ARG_TEXT, offsetof(options, out), "STATS.h5", "the statistics file to make",
      NULL},
     {"comm", 0, TMB_ARG_CHOICE, offsetof(options, comm), "C",
-     "threads of this process, mpi (under mpirun), or nccl [threads]", "threads|mpi|nccl"},
+     "threads, mpi (under mpirun), or nccl (a GPU each, of either) [threads]", "threads|mpi|nccl"},
     {"ranks", 0, TMB_ARG_COUNT, offsetof(options, ranks), "N",
      "ranks in this process, each holds a layer of its own [1]", NULL},
     {"expert-parallel", 0, TMB_ARG_COUNT, offsetof(options, ways), "N",

@@ -128,7 +128,7 @@ tmb_status tmb_calibrate_plan(tmb_calibrate_needs *out, const tmb_model *model,
                               const tmb_data *data, const tmb_calibrate_options *o, tmb_err *err)
 {
     tmb_decoder_options options = {.threads = threads_of(o), .ways = o->ways};
-    bool launched = o->comm && strcmp(o->comm, "threads") != 0;
+    bool launched = o->comm && strcmp(o->comm, "threads") != 0 && tmb_comm_launched();
     tmb_decoder *d = NULL;
     *out = (tmb_calibrate_needs){.sequences = data->n_sequences};
     if (o->samples && o->samples < out->sequences) out->sequences = o->samples;
@@ -332,20 +332,34 @@ static tmb_status tell_stop(const tmb_calib_job *job, tmb_status status, tmb_err
                     job->options->out);
 }
 
-/* This process is one rank.  NCCL's id travels over MPI, or stays here. */
-static tmb_status run_alone(tmb_calib_job *job, const char *spec, tmb_comm_options *options,
-                            tmb_err *err)
+/* Ranks with a GPU each, which meet over `host`: the GPU of a rank is its number on its machine. */
+static tmb_status work_on_gpus(tmb_comm *host, void *ctx, tmb_err *err)
 {
-    tmb_comm *host = NULL, *comm = NULL;
-    tmb_status status = TMB_OK;
-    if (strcmp(spec, "nccl") == 0) {
-        status = tmb_comm_open(&host, tmb_comm_launched() ? "mpi" : "self", options, err);
-        options->over = host;
-    }
-    if (!status) status = tmb_comm_open(&comm, spec, options, err);
+    tmb_calib_job *job = ctx;
+    tmb_comm_options options = {.timeout_s = job->options->timeout_s, .over = host};
+    tmb_comm *comm = NULL;
+    int me = tmb_comm_rank(host);
+    for (int r = 0; r < me; r++)
+        options.device += strcmp(tmb_comm_host(host, r), tmb_comm_host(host, me)) == 0;
+    tmb_status status = tmb_comm_open(&comm, "nccl", &options, err);
     if (!status) status = work(comm, job, err);
     tmb_comm_close(comm);
-    tmb_comm_close(host);
+    return status;
+}
+
+/* Ranks are threads of this process, or this process is one rank of a launcher's.  NCCL's id
+ * travels over either. */
+static tmb_status run_ranks(tmb_calib_job *job, const char *spec, tmb_err *err)
+{
+    bool gpus = strcmp(spec, "nccl") == 0;
+    tmb_status (*each)(tmb_comm *, void *, tmb_err *) = gpus ? work_on_gpus : work;
+    tmb_comm_options options = {.timeout_s = job->options->timeout_s};
+    if (strcmp(spec, "threads") == 0 || (gpus && !tmb_comm_launched()))
+        return tmb_comm_threads_run(local_ranks(job->options), &options, each, job, err);
+    tmb_comm *comm = NULL;
+    TRY(tmb_comm_open(&comm, "mpi", &options, err));
+    tmb_status status = each(comm, job, err);
+    tmb_comm_close(comm);
     return status;
 }
 
@@ -355,13 +369,8 @@ tmb_status tmb_calibrate(const tmb_model *model, const tmb_data *data,
 {
     tmb_calib_job job = {.model = model, .data = data, .options = options, .result = result};
     const char *spec = options->comm ? options->comm : "threads";
-    tmb_comm_options copt = {.timeout_s = options->timeout_s};
     tmb_status status = open_job(&job, err);
-    if (!status && strcmp(spec, "threads") == 0)
-        status =
-            tmb_comm_threads_run(options->ranks > 0 ? options->ranks : 1, &copt, work, &job, err);
-    else if (!status)
-        status = run_alone(&job, spec, &copt, err);
+    if (!status) status = run_ranks(&job, spec, err);
     status = tell_stop(&job, status, err);
     close_job(&job);
     return status;

@@ -33,7 +33,7 @@ typedef struct tmb_calibrate_options {
     const char *command; /* for the message of a run that was stopped; may be NULL */
     bool restart;        /* discard an unfinished run */
     const char *comm;    /* "threads" (or NULL), "mpi", "nccl" */
-    int ranks;           /* of this process, a thread each; with mpi and nccl 1 */
+    int ranks;           /* of this process, a thread each; under a launcher 1 */
     int ways;            /* ranks that share the experts; 0 or 1: each has all; divides the ranks */
     double timeout_s;    /* 0: TMB_COMM_TIMEOUT_S */
     int threads;         /* of this process, shared by its ranks; 0: one a processor */

@@ -157,7 +157,7 @@ static tmb_status cast_shadows(const tmb_run *run, tmb_sent *shadow)
 /* out [tokens, hidden] += what the routed experts give; other ranks' rows too pass through ours. */
 static tmb_status run_routed(tmb_run *run, const tmb_sent *sent, float *out)
 {
-    tmb_flow flows[FLOWS] = {{NULL}};
+    tmb_flow flows[FLOWS] = {{.run = NULL}, {.run = NULL}};
     tmb_sent shadow = {.routing = sent->routing};
     int n = run->batch->shadow ? FLOWS : ROUTED + 1;
     tmb_status status = tmb_flow_open(&flows[ROUTED], run, sent);

@@ -3,8 +3,10 @@
 
 #include "kernels/base/clock.h"
 #include "moe/bench/random.h"
+#include "moe/calib/weigh.h"
 #include "moe/format/formats.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +19,7 @@ typedef struct bench {
     float *x, *y, *work;
     uint8_t *codes, *scales;
     volatile float *largest; /* what nobody looks at */
+    float *lanes;            /* second moments of COLS channels, as searches take them */
 } bench;
 
 typedef struct task {
@@ -24,6 +27,17 @@ typedef struct task {
     tmb_scale_rule rule;
     bool amax, encode, check;
 } task;
+
+/* Neighbours that go together, of sizes that differ: as inputs of Linears are. */
+static void fill_lanes(float *lanes)
+{
+    float s[COLS / 16][TMB_MOMENT_FULL];
+    for (int b = 0; b < COLS / 16; b++)
+        for (int i = 0, k = 0; i < 16; i++)
+            for (int j = i; j < 16; j++)
+                s[b][k++] = (float)(pow(0.6, j - i) * (1 + (b + i) % 5) * (1 + (b + j) % 5));
+    tmb_weigh_table(s[0], COLS / 16, true, 1e4, lanes);
+}
 
 /* A job takes as many rows of a tile at once as the second cache holds, or all of them where scales
  * stand for several rows. */
@@ -41,7 +55,12 @@ static void some_rows(const bench *b, const task *t, const uint16_t *source, siz
     float global = f->global_scale ? f->global_scale(0.1f) : 1;
     if (t->encode) {
         b->ops->decode(b->x, source, TMB_BF16, n);
-        f->encode(f, b->ops, t->rule, b->x, rows, COLS, global, b->codes, b->scales, b->work);
+        const tmb_moments moments = {true, b->lanes};
+        if (t->rule == TMB_SCALE_HESSIAN)
+            f->encode_weighted(f, b->ops, &moments, b->x, rows, COLS, global, b->codes, b->scales,
+                               b->work);
+        else
+            f->encode(f, b->ops, t->rule, b->x, rows, COLS, global, b->codes, b->scales, b->work);
     }
     if (t->check) {
         tmb_sums sums = {0};
@@ -66,7 +85,7 @@ static void one_tile(const bench *b, const task *t, size_t tile)
 static double rate(const bench *b, const task *t)
 {
     double best = 0, began = tmb_seconds();
-    size_t tiles = t->rule == TMB_SCALE_MSE && t->encode ? TILES / 8 : TILES;
+    size_t tiles = t->rule != TMB_SCALE_MAX && t->encode ? TILES / 8 : TILES;
     for (int i = 0; i < ROUNDS || tmb_seconds() - began < LONG_ENOUGH; i++) {
         double from = tmb_thread_seconds();
         for (size_t k = 0; k < tiles; k++)
@@ -106,19 +125,21 @@ tmb_status tmb_bench_kernels(const tmb_ops *ops, const tmb_watch *watch, tmb_ker
         .work = malloc(tmb_format_work(COLS) * sizeof(float)),
         .codes = malloc(TILE),
         .scales = malloc(TILE * sizeof(float)),
+        .lanes = malloc(tmb_weigh_floats(COLS / 16, true) * sizeof(float)),
     };
     tmb_status status = TMB_OK;
     volatile float largest = 0;
     b.largest = &largest;
     *n = 0;
-    if (!b.source || !b.x || !b.y || !b.work || !b.codes || !b.scales)
+    if (!b.source || !b.x || !b.y || !b.work || !b.codes || !b.scales || !b.lanes)
         status = tmb_fail_memory(err, (uint64_t)TILES * TILE * 2, "the kernels' input");
     else
-        tmb_random_bf16(b.source, (size_t)TILES * TILE, 1, 0.02f);
+        fill_lanes(b.lanes);
+    if (!status) tmb_random_bf16(b.source, (size_t)TILES * TILE, 1, 0.02f);
     const tmb_format *f;
     for (int i = 0; !status && (f = tmb_format_at(i)); i++)
-        for (int rule = TMB_SCALE_MAX; !status && rule <= TMB_SCALE_MSE; rule++) {
-            if (*n == TMB_KERNEL_RATES || (rule == TMB_SCALE_MSE && !f->can_mse)) continue;
+        for (int rule = TMB_SCALE_MAX; !status && rule <= TMB_SCALE_HESSIAN; rule++) {
+            if (*n == TMB_KERNEL_RATES || !tmb_format_scales(f, (tmb_scale_rule)rule)) continue;
             status = stopped(watch, err);
             if (status) break;
             if (watch->progress) {
@@ -135,6 +156,7 @@ tmb_status tmb_bench_kernels(const tmb_ops *ops, const tmb_watch *watch, tmb_ker
     free(b.work);
     free(b.codes);
     free(b.scales);
+    free(b.lanes);
     return status;
 }
 

@@ -20,8 +20,8 @@ typedef struct tmb_kernel_rate {
 
 enum { TMB_KERNEL_RATES = 32 };
 
-/* Every format in the order of the registry, TMB_SCALE_MSE behind TMB_SCALE_MAX where it is
- * offered.  rates [TMB_KERNEL_RATES], *n of them are filled. */
+/* Every format in the order of the registry, each with the scale rules that it offers.  rates
+ * [TMB_KERNEL_RATES], *n of them are filled. */
 tmb_status tmb_bench_kernels(const tmb_ops *ops, const tmb_watch *watch, tmb_kernel_rate *rates,
                              int *n, tmb_err *err) TMB_CHECKED;
 

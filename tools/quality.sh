@@ -80,7 +80,7 @@ figures() {
     for name; do
         for how in real exact; do # the last row of a result is that of all sources
             awk -v how=$how -F '[:,]' '
-                /"(kl|same_top1)": \{/ { gsub(/[" ]/, "", $1); key = $1 }
+                /": [{]/ { gsub(/[" ]/, "", $1); key = $1 }
                 /"mean"/ { mean[key] = $2 }
                 /"standard_error"/ { error[key] = $2 }
                 END { print how, mean["kl"], error["kl"], mean["same_top1"] }
@@ -89,8 +89,8 @@ figures() {
     done | awk '
         $1 == "real" { kl += $2; se += $3; top += $4; n++; each = each sprintf(" %.5f", $2) }
         $1 == "exact" { exact += $2 }
-        END { printf "%.5f ± %.5f | %.5f |%s | %.2f", kl / n, se / n, exact / n, n > 1 ? each : "",
-              100 * top / n }'
+        END { printf "%.5f ± %.5f | %.5f |%s | %.2f", kl / n, se / n, exact / n,
+              (n > 1 ? each : ""), 100 * top / n }'
 }
 
 # row TEXT NAME...

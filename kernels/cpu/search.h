@@ -1,57 +1,84 @@
 /* search.h - the searches of NVFP4 block scales, sixteen blocks at a time: a part of vector.h, in
  * whose words it is written. */
 
+/* E2M1 under sixteen scales, one a lane: the values of codes 1 to 7; what is rounded to code k lies
+ * above over[k - 1].  All exact: a scale has four bits, a value or a threshold three. */
+typedef struct search_grid {
+    v16 value[7], over[7];
+} search_grid;
+
+static inline search_grid grid_of(v16 c)
+{
+    return (search_grid){
+        .value = {v_mul(c, v_set(0.5f)), c, v_mul(c, v_set(1.5f)), v_mul(c, v_set(2.0f)),
+                  v_mul(c, v_set(3.0f)), v_mul(c, v_set(4.0f)), v_mul(c, v_set(6.0f))},
+        .over = {v_mul(c, v_set(0.25f)), v_mul(c, v_set(0.75f)), v_mul(c, v_set(1.25f)),
+                 v_mul(c, v_set(1.75f)), v_mul(c, v_set(2.5f)), v_mul(c, v_set(3.5f)),
+                 v_mul(c, v_set(5.0f))},
+    };
+}
+
+static inline v16 square_error(const search_grid *g, v16 a)
+{
+    v16 v = v_set(0.0f);
+    for (int k = 0; k < 7; k++)
+        v = v_select(v_less(g->over[k], a), g->value[k], v);
+    v16 d = v_sub(a, v);
+    return v_mul(d, d);
+}
+
+static inline v16 fold8(const v16 *e)
+{
+    v16 f[4];
+    for (int i = 0; i < 4; i++)
+        f[i] = v_add(e[i], e[i + 4]);
+    return v_add(v_add(f[0], f[2]), v_add(f[1], f[3]));
+}
+
 /* The error of sixteen blocks, one a lane, each under its own scale c; magnitudes a [16][lanes].
- * *zeroed, unless NULL, is the same sum over only those elements whose code is 0.
+ * *settled, unless NULL, is the same sum over only those elements that are at most c / 2.  Where
+ * eight elements alone are above `least` in every lane that is on, so is the whole: then both are
+ * of those eight, and no scale wins.
  *
  * No division is needed to know the code.  A threshold t of E2M1 has three bits and c has four, so
  * t * c is exact; and a float a other than t * c is at least 2^-24 of it away, more than half the
  * spacing of floats next to t, so that a / c does not round to t: comparing a with t * c tells on
  * which side of t the rounded quotient lies.  On t itself both neighbours give the same error. */
-static inline v16 search_error(const v16 *a, v16 c, v16 *zeroed)
+static inline v16 search_error(const v16 *a, v16 c, m16 on, v16 least, v16 *settled)
 {
-    v16 half = v_mul(c, v_set(0.5f)), two = v_mul(c, v_set(2.0f));
-    v16 value[7] = {half,
-                    c,
-                    v_mul(c, v_set(1.5f)),
-                    two,
-                    v_mul(c, v_set(3.0f)),
-                    v_mul(c, v_set(4.0f)),
-                    v_mul(c, v_set(6.0f))};
-    v16 over[7] = {v_mul(c, v_set(0.25f)), v_mul(c, v_set(0.75f)), v_mul(c, v_set(1.25f)),
-                   v_mul(c, v_set(1.75f)), v_mul(c, v_set(2.5f)),  v_mul(c, v_set(3.5f)),
-                   v_mul(c, v_set(5.0f))};
-    v16 e[16], z[16], none = v_set(0.0f);
-    for (int i = 0; i < 16; i++) {
-        m16 some = v_less(over[0], a[i]);
-        v16 v = v_select(some, value[0], none);
-        for (int k = 1; k < 7; k++)
-            v = v_select(v_less(over[k], a[i]), value[k], v);
-        v16 d = v_sub(a[i], v);
-        e[i] = v_mul(d, d);
-        if (zeroed) z[i] = v_select(some, none, e[i]);
+    const search_grid g = grid_of(c);
+    v16 e[8], z[8], none = v_set(0.0f);
+    for (int i = 0; i < 8; i++) {
+        e[i] = square_error(&g, a[i]);
+        if (settled) z[i] = v_select(v_less(g.value[0], a[i]), none, e[i]);
     }
-    for (int n = 8; n; n /= 2)
-        for (int i = 0; i < n; i++) {
-            e[i] = v_add(e[i], e[i + n]);
-            if (zeroed) z[i] = v_add(z[i], z[i + n]);
-        }
-    if (zeroed) *zeroed = z[0];
-    return e[0];
+    v16 part = fold8(e);
+    if (!m_any(m_and(on, v_less_equal(part, least)))) {
+        if (settled) *settled = fold8(z);
+        return part;
+    }
+    for (int i = 0; i < 8; i++) {
+        v16 more = square_error(&g, a[i + 8]);
+        e[i] = v_add(e[i], more);
+        if (settled) z[i] = v_add(z[i], v_select(v_less(g.value[0], a[i + 8]), none, more));
+    }
+    if (settled) *settled = fold8(z);
+    return fold8(e);
 }
 
 /* Sixteen blocks as lanes: a[i] the magnitudes of x / ws2, sign[i] (unless NULL) their sign bits;
  * returns the largest magnitude. */
 static inline v16 take_blocks(v16 *a, i16 *sign, const float *x, float ws2)
 {
-    float y[LANES][16], column[LANES];
-    for (int b = 0; b < LANES; b++)
-        v_store(y[b], v_div(v_load(x + b * 16), v_set(ws2)));
+    float y[16], columns[16][LANES];
+    for (int b = 0; b < LANES; b++) {
+        v_store(y, v_div(v_load(x + b * 16), v_set(ws2)));
+        for (int i = 0; i < 16; i++)
+            columns[i][b] = y[i];
+    }
     v16 top = v_set(0.0f);
     for (int i = 0; i < 16; i++) {
-        for (int b = 0; b < LANES; b++)
-            column[b] = y[b][i];
-        i16 bits = i_of(v_load(column));
+        i16 bits = i_of(v_load(columns[i]));
         a[i] = v_of(i_and(bits, i_set(0x7fffffff)));
         top = v_max(a[i], top);
         if (sign) sign[i] = i_and(bits, i_set((int)0x80000000u));
@@ -77,20 +104,21 @@ static inline void give_scales(uint8_t *codes, i16 best, v16 top, const float *x
 /* Sixteen blocks.  From the scale that maps the largest magnitude to 6 the candidates are walked
  * up, then down.  A lane leaves the walk when no further scale can win, which is certain because
  * sums of floats >= 0 in a fixed order never shrink when a term grows:
- *   up:   what rounds to 0 under c does so under all larger, with the same terms;
+ *   up:   what is at most c / 2 lies between 0 and c' / 2 under all larger c', and comes no nearer
+ *         to either: its term stays, or grows with c' / 2;
  *   down: the largest magnitude above 6c stays cut to 6c', and 6c' only shrinks. */
 static void search16(uint8_t *codes, const float *x, float ws2)
 {
-    v16 a[16], zeroed, top = take_blocks(a, NULL, x, ws2);
+    v16 a[16], settled, top = take_blocks(a, NULL, x, ws2);
     i16 best = i_set(0x7e), start = first_scale(top), code = start;
     v16 least = v_set(0x1.fffffep127f);
     const m16 some = v_less(v_set(0.0f), top); /* zeros lose nothing under the largest scale */
     for (m16 on = some; m_any(on); on = m_and(on, i_less(code, i_set(0x7f)))) {
-        v16 error = search_error(a, e4m3_value(code), &zeroed);
+        v16 error = search_error(a, e4m3_value(code), on, least, &settled);
         m16 better = m_and(on, v_less_equal(error, least));
         least = v_select(better, error, least);
         best = i_select(better, code, best);
-        on = m_and_not(v_less(least, zeroed), on);
+        on = m_and_not(v_less(least, settled), on);
         code = i_add(code, i_set(1));
     }
     code = i_sub(start, i_set(1));
@@ -100,7 +128,7 @@ static void search16(uint8_t *codes, const float *x, float ws2)
         m16 lost = m_and(v_less_equal(v_set(0.0f), cut), v_less_equal(least, v_mul(cut, cut)));
         on = m_and_not(lost, on);
         if (!m_any(on)) break;
-        v16 error = search_error(a, c, NULL);
+        v16 error = search_error(a, c, on, least, NULL);
         m16 better = m_and(on, v_less(error, least));
         least = v_select(better, error, least);
         best = i_select(better, code, best);
@@ -131,20 +159,14 @@ static void search_nvfp4(uint8_t *codes, const float *x, float ws2, size_t block
 static inline v16 weighted_error(const v16 *a, const i16 *sign, v16 c, const float *h, bool full,
                                  const v16 *fa, v16 *lost)
 {
-    v16 two = v_mul(c, v_set(2.0f));
-    v16 value[7] = {v_mul(c, v_set(0.5f)), c,
-                    v_mul(c, v_set(1.5f)), two,
-                    v_mul(c, v_set(3.0f)), v_mul(c, v_set(4.0f)),
-                    v_mul(c, v_set(6.0f))};
-    v16 over[7] = {v_mul(c, v_set(0.25f)), v_mul(c, v_set(0.75f)), v_mul(c, v_set(1.25f)),
-                   v_mul(c, v_set(1.75f)), v_mul(c, v_set(2.5f)),  v_mul(c, v_set(3.5f)),
-                   v_mul(c, v_set(5.0f))};
+    const search_grid g = grid_of(c);
     v16 d[16], none = v_set(0.0f), most = none;
     for (int i = 0; i < 16; i++) {
-        m16 some = v_less(over[0], a[i]);
-        v16 v = v_select(some, value[0], none);
+        m16 some = v_less(g.over[0], a[i]);
+        v16 v = v_select(some, g.value[0], none);
         for (int k = 1; k < 7; k++)
-            v = v_select(k % 2 ? v_less_equal(over[k], a[i]) : v_less(over[k], a[i]), value[k], v);
+            v = v_select(k % 2 ? v_less_equal(g.over[k], a[i]) : v_less(g.over[k], a[i]),
+                         g.value[k], v);
         d[i] = v_of(i_xor(i_of(v_sub(a[i], v)), sign[i]));
         if (lost) most = v_max(most, v_select(some, none, fa[i]));
     }

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINES = 400 }; /* longer recipes are shown whole, not compared */
+enum {
+    LINES = 400, /* longer recipes are shown whole, not compared */
+    CONTEXT = 3, /* lines shown around a change */
+};
 
 typedef struct lines {
     const char *at[LINES];
@@ -39,9 +42,15 @@ static void show(tmb_html *h, const char *class, const char *sign, const lines *
     free(copy);
 }
 
-/* The longest common subsequence of lines, walked from the front.  rest [(a->n + 1) * (b->n + 1)].
- */
-static void compare(tmb_html *h, const lines *a, const lines *b, uint16_t *rest)
+/* One line of the difference. */
+typedef struct step {
+    char sign; /* ' ' in both, '-' in the first alone, '+' in the second alone */
+    uint16_t line;
+} step;
+
+/* The longest common subsequence of lines, walked from the front.  rest [(a->n + 1) * (b->n + 1)];
+ * steps [a->n + b->n], of which *n are filled. */
+static void compare(const lines *a, const lines *b, uint16_t *rest, step *steps, size_t *n)
 {
     size_t w = b->n + 1;
     for (size_t i = a->n; i-- > 0;)
@@ -53,13 +62,40 @@ static void compare(tmb_html *h, const lines *a, const lines *b, uint16_t *rest)
         }
     for (size_t i = 0, k = 0; i < a->n || k < b->n;) {
         if (i < a->n && k < b->n && same(a, i, b, k)) {
-            show(h, "g", " ", a, i);
-            i++, k++;
+            steps[(*n)++] = (step){' ', (uint16_t)i++};
+            k++;
         } else if (i < a->n && (k == b->n || rest[(i + 1) * w + k] >= rest[i * w + k + 1])) {
-            show(h, "r", "−", a, i++);
+            steps[(*n)++] = (step){'-', (uint16_t)i++};
         } else {
-            show(h, "a", "+", b, k++);
+            steps[(*n)++] = (step){'+', (uint16_t)k++};
         }
+    }
+}
+
+/* Whether a change is within CONTEXT lines. */
+static bool near_change(const step *steps, size_t n, size_t at)
+{
+    size_t from = at < CONTEXT ? 0 : at - CONTEXT;
+    for (size_t i = from; i < n && i <= at + CONTEXT; i++)
+        if (steps[i].sign != ' ') return true;
+    return false;
+}
+
+static void show_steps(tmb_html *h, const lines *a, const lines *b, const step *steps, size_t n)
+{
+    for (size_t i = 0, skipped = 0; i < n; i++) {
+        bool wanted = near_change(steps, n, i);
+        skipped += !wanted;
+        if (skipped && (wanted || i + 1 == n)) {
+            tmb_html_put(h, "<span class=\"g\">  … %zu line%s as before</span>", skipped,
+                         skipped == 1 ? "" : "s");
+            skipped = 0;
+        }
+        if (wanted && steps[i].sign == '+')
+            show(h, "a", "+", b, steps[i].line);
+        else if (wanted)
+            show(h, steps[i].sign == '-' ? "r" : "g", steps[i].sign == '-' ? "−" : " ", a,
+                 steps[i].line);
     }
 }
 
@@ -68,13 +104,19 @@ static void difference(tmb_html *h, const char *from, const char *to)
     lines *l = calloc(2, sizeof *l);
     bool fits = l && split(&l[0], from) && split(&l[1], to);
     uint16_t *rest = fits ? calloc((l[0].n + 1) * (l[1].n + 1), sizeof *rest) : NULL;
-    h->failed |= !l || (fits && !rest);
-    tmb_html_raw(h, rest ? "<pre class=\"diff\">" : "<pre>");
-    if (rest)
-        compare(h, &l[0], &l[1], rest);
-    else
+    step *steps = fits ? malloc((l[0].n + l[1].n + 1) * sizeof *steps) : NULL;
+    size_t n = 0;
+    h->failed |= !l || (fits && (!rest || !steps));
+    if (rest && steps) {
+        compare(&l[0], &l[1], rest, steps, &n);
+        tmb_html_raw(h, "<pre class=\"diff\">");
+        show_steps(h, &l[0], &l[1], steps, n);
+    } else {
+        tmb_html_raw(h, "<pre>");
         tmb_html_lines(h, to);
+    }
     tmb_html_raw(h, "</pre>\n");
+    free(steps);
     free(rest);
     free(l);
 }

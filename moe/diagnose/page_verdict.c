@@ -51,11 +51,11 @@ void tmb_page_verdict(tmb_html *h, const tmb_diagnosis *d)
 {
     const tmb_verdict *v = &d->verdict;
     tmb_html_raw(h, "<section aria-label=\"Verdict\">\n");
-    for (size_t i = 0; i < v->n_lines; i++)
-        tmb_html_put(h, i ? "<p class=\"more\">%s</p>\n" : "<p class=\"lead\">%s</p>\n",
-                     v->lines[i]);
+    if (v->n_lines) tmb_html_put(h, "<p class=\"lead\">%s</p>\n", v->lines[0]);
     if (!v->n_lines && d->identical)
         tmb_html_raw(h, "<p class=\"lead\">Both models are equal to the bit on this text.</p>\n");
     figures(h, d);
+    for (size_t i = 1; i < v->n_lines; i++)
+        tmb_html_put(h, "<p class=\"more\">%s</p>\n", v->lines[i]);
     tmb_html_raw(h, "</section>\n");
 }

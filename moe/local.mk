@@ -179,6 +179,9 @@ libtombac_a_SOURCES +=           \
 	moe/infer/delta.c        \
 	moe/infer/dispatch.c     \
 	moe/infer/dispatch.h     \
+	moe/infer/compress.c     \
+	moe/infer/compress.h     \
+	moe/infer/compressed.c   \
 	moe/infer/enter.c        \
 	moe/infer/experts.c      \
 	moe/infer/forward.c      \
@@ -190,6 +193,7 @@ libtombac_a_SOURCES +=           \
 	moe/infer/keys.h         \
 	moe/infer/load.c         \
 	moe/infer/mamba.c        \
+	moe/infer/manifold.c     \
 	moe/infer/memory.c       \
 	moe/infer/mla.c          \
 	moe/infer/mlp.c          \

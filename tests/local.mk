@@ -55,6 +55,7 @@ check_PROGRAMS +=           \
 	tests/test_stats          \
 	tests/test_store          \
 	tests/test_stored         \
+	tests/test_streams        \
 	tests/test_tap            \
 	tests/test_terminal       \
 	tests/test_tokenizer      \

@@ -46,21 +46,23 @@ static bool sees(const tmb_attend *a, size_t row, size_t kv, size_t query, size_
 /* out [v_dim] of one query and head, by the definition. */
 static void by_definition(const tmb_attend *a, size_t begin, size_t query, size_t head, double *out)
 {
+    size_t keys = query + 1 + (a->ratio ? (query + 1) / a->ratio : 0);
+    size_t base = a->ratio && begin ? a->key_begin[1] : begin;
     size_t kv = head / (a->heads / a->kv_heads);
     const float *q = a->q + ((begin + query) * a->heads + head) * a->head_dim;
     double sum = a->sinks ? exp(a->sinks[head]) : 0;
     memset(out, 0, a->v_dim * sizeof *out);
-    for (size_t j = 0; j <= query; j++) {
+    for (size_t j = 0; j < keys; j++) {
         double s = 0;
-        if (!sees(a, begin + query, kv, query, j)) continue;
+        if (!a->ratio && !sees(a, begin + query, kv, query, j)) continue;
         for (size_t i = 0; i < a->k_dim; i++)
-            s += (double)q[i] * a->k[(begin + j) * a->k_stride + kv * a->k_step + i];
+            s += (double)q[i] * a->k[(base + j) * a->k_stride + kv * a->k_step + i];
         for (size_t i = 0; i < a->tail_dim; i++)
-            s += (double)q[a->k_dim + i] * a->k_tail[(begin + j) * a->tail_stride + i];
+            s += (double)q[a->k_dim + i] * a->k_tail[(base + j) * a->tail_stride + i];
         double w = exp(s * a->scale);
         sum += w;
         for (size_t i = 0; i < a->v_dim; i++)
-            out[i] += w * a->v[(begin + j) * a->v_stride + kv * a->v_step + i];
+            out[i] += w * a->v[(base + j) * a->v_stride + kv * a->v_step + i];
     }
     for (size_t i = 0; i < a->v_dim; i++)
         out[i] /= sum;
@@ -103,14 +105,16 @@ static void check(const char *name, tmb_attend a)
 {
     static const size_t begin[] = {0, LONG, TOKENS}, alone[] = {0, 300};
     float *q = numbers((size_t)TOKENS * HEADS * (DIM + TAIL)),
-          *k = numbers((size_t)TOKENS * KV * DIM);
-    float *tail = numbers((size_t)TOKENS * TAIL), *v = numbers((size_t)TOKENS * KV * V);
+          *k = numbers((size_t)2 * TOKENS * KV * DIM);
+    float *tail = numbers((size_t)TOKENS * TAIL), *v = numbers((size_t)2 * TOKENS * KV * V);
     float *out = malloc((size_t)TOKENS * HEADS * V * sizeof *out),
           *ref = malloc((size_t)TOKENS * HEADS * V * sizeof *ref);
     a.q = q, a.k = k, a.v = v, a.out = out, a.begin = begin, a.sequences = 2;
     a.heads = HEADS, a.kv_heads = KV, a.v_dim = V, a.k_dim = DIM, a.head_dim = DIM + a.tail_dim;
     a.k_step = DIM, a.k_stride = KV * DIM, a.v_step = V, a.v_stride = KV * V;
     a.k_tail = a.tail_dim ? tail : NULL, a.tail_stride = TAIL, a.scale = 0.3f;
+    const size_t key_begin[] = {0, LONG + (a.ratio ? LONG / a.ratio : 0)};
+    a.key_begin = key_begin;
     a.mask_words = LONG / 64 + 1;
     uint64_t *seen = a.masks ? some_seen(a.masks, a.mask_words) : NULL;
     a.seen = seen;
@@ -145,6 +149,7 @@ int main(void)
     check("sinks", (tmb_attend){.view = TMB_VIEW_FULL, .sinks = sinks});
     check("chosen keys", (tmb_attend){.view = TMB_VIEW_FULL, .masks = 1});
     check("chosen by key head", (tmb_attend){.view = TMB_VIEW_FULL, .masks = KV, .sinks = sinks});
+    check("a key more behind every 7 tokens", (tmb_attend){.view = TMB_VIEW_FULL, .ratio = 7});
     check("keys in two parts", (tmb_attend){.view = TMB_VIEW_FULL, .tail_dim = TAIL});
     return done();
 }

@@ -137,7 +137,8 @@ static tmb_status run(const subject *s, const tmb_decoder_options *options, size
 
 /* How many of the chosen numbers of one row are not the wanted ones; -1 and what lies behind the
  * query's own position are no choice. */
-static size_t other_keys(const uint64_t *bits, size_t position, const int64_t *want, size_t k)
+static size_t other_keys(const uint64_t *bits, size_t bits_of, size_t position, const int64_t *want,
+                         size_t k)
 {
     size_t chosen = 0, there = 0, other = 0;
     for (size_t j = 0; j < k; j++) {
@@ -145,7 +146,7 @@ static size_t other_keys(const uint64_t *bits, size_t position, const int64_t *w
         chosen++;
         other += !tmb_bit_at(bits, (size_t)want[j]);
     }
-    for (size_t j = 0; j <= position; j++)
+    for (size_t j = 0; j <= position && j < bits_of; j++)
         there += tmb_bit_at(bits, j);
     return other + (there != chosen);
 }
@@ -164,8 +165,8 @@ static tmb_status see_index(void *ctx, const tmb_index_seen *x, tmb_err *err)
         for (size_t h = 0; h < x->masks; h++) {
             size_t length = s->s->length, k = (size_t)t->shape[t->rank - 1];
             size_t row = (i / length * x->masks + h) * length + i % length;
-            s->other_keys +=
-                other_keys(x->seen + (i * x->masks + h) * x->words, i % length, topk + row * k, k);
+            s->other_keys += other_keys(x->seen + (i * x->masks + h) * x->words, 64 * x->words,
+                                        i % length, topk + row * k, k);
         }
     return TMB_OK;
 }
@@ -225,8 +226,6 @@ static void check_same(const subject *s)
     for (size_t i = 0; i < s->sequences; i++) {
         tmb_decoder_options alone = {.threads = 1, .layer_bytes = 1};
         same &= !run(s, &alone, i, i + 1, NULL, &x, NULL, NULL, &err);
-        const tmb_tensor *t = NULL;
-        if (!reference_find(&s->ref, "hidden.0", &t)) break;
         width = alone_width(s, &err) * s->length;
         same &= x && !memcmp(x, all + i * width, width * sizeof *x);
         free(x);
@@ -256,35 +255,16 @@ static void check(const char *folder, const char *ref)
     close_subject(&s);
 }
 
-/* An architecture that cannot be run is refused by its name, with what does work. */
-static void check_refused(const char *srcdir, const char *name, const char *why)
-{
-    char folder[4096];
-    tmb_err err = {0};
-    tmb_checkpoint *ckpt = NULL;
-    tmb_model *model = NULL;
-    tmb_decoder *d = NULL;
-    snprintf(folder, sizeof folder, "%s/tests/data/arch/%s", srcdir, name);
-    tmb_status status = tmb_checkpoint_open(&ckpt, folder, &err);
-    if (!status) status = tmb_model_open(&model, ckpt, &err);
-    if (!status) status = tmb_decoder_open(&d, model, &(tmb_decoder_options){.threads = 1}, &err);
-    ok(status == TMB_EUNAVAILABLE && strstr(err.message, why) && strstr(err.message, "quantize"),
-       "%s is refused: %s", name, err.message);
-    tmb_decoder_close(d);
-    tmb_model_close(model);
-    tmb_checkpoint_close(ckpt);
-}
-
 int main(int argc, char **argv)
 {
-    static const char *const shipped[] = {"mixtral",     "qwen3_moe",     "deepseek_v3_fp8",
-                                          "gpt_oss",     "gpt_oss_mxfp4", "llama4_mm",
-                                          "minimax_m2",  "kimi_k25_int4", "qwen3_vl_moe",
-                                          "qwen3_5_moe", "ernie4_5_moe",  "nemotron_h_latent"};
+    static const char *const shipped[] = {
+        "mixtral",      "qwen3_moe",         "deepseek_v3_fp8", "gpt_oss",      "gpt_oss_mxfp4",
+        "llama4_mm",    "minimax_m2",        "kimi_k25_int4",   "qwen3_vl_moe", "qwen3_5_moe",
+        "ernie4_5_moe", "nemotron_h_latent", "minimax_m3",      "deepseek_v4"};
     static const char *const own[] = {
         "qwen2_moe",  "olmoe",       "deepseek_v2",  "deepseek_v3",
         "kimi_k2",    "glm4_moe",    "llama4_text",  "qwen3_moe_window",
-        "qwen3_next", "glm_moe_dsa", "deepseek_v32", "nemotron_h"};
+        "qwen3_next", "glm_moe_dsa", "deepseek_v32", "nemotron_h", "deepseek_v4"};
     const char *srcdir = getenv("srcdir");
     char folder[4096], ref[4200];
     for (int i = 1; i < argc; i++) {
@@ -303,6 +283,5 @@ int main(int argc, char **argv)
         snprintf(ref, sizeof ref, "%s/reference.safetensors", folder);
         check(folder, ref);
     }
-    check_refused(srcdir, "deepseek_v4", "deepseek_v4 models");
     return done();
 }

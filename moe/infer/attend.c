@@ -74,6 +74,12 @@ static size_t first_seen(const tmb_attend *a, size_t i)
     return 0;
 }
 
+/* Keys of the first n tokens of a sequence. */
+static size_t keys_of(const tmb_attend *a, size_t n)
+{
+    return a->ratio ? n + n / a->ratio : n;
+}
+
 /* Which keys the query at row `at` sees, NULL: all. */
 static const uint64_t *mask_of(const tmb_attend *a, size_t at, size_t head)
 {
@@ -97,15 +103,15 @@ static void block(const job *j, const scratch *s, const tmb_packed *k, const tmb
     const tmb_attend *a = j->a;
     const tmb_nn *nn = j->d->nn;
     size_t n = end - from, o_stride = a->heads * a->v_dim;
-    size_t skip = first_seen(a, from) / TMB_NN_DEPTH * TMB_NN_DEPTH, keys = end - skip;
+    size_t skip = first_seen(a, from) / TMB_NN_DEPTH * TMB_NN_DEPTH, keys = keys_of(a, end) - skip;
     size_t panel = skip / TMB_NN_PANEL, room = padded(k->out);
     nn->pack_rows(s->queries, a->q + (begin + from) * a->q_stride + head * a->q_step, n,
                   a->head_dim, a->q_stride);
-    nn->gemm(s->scores, room, s->queries, n, a->head_dim, k, panel, tmb_packed_panels(end) - panel,
-             NULL);
+    nn->gemm(s->scores, room, s->queries, n, a->head_dim, k, panel,
+             tmb_packed_panels(skip + keys) - panel, NULL);
     for (size_t i = 0; i < n; i++) {
         float *row = s->scores + i * room;
-        size_t first = first_seen(a, from + i), last = from + i + 1;
+        size_t first = first_seen(a, from + i), last = keys_of(a, from + i + 1);
         const uint64_t *seen = mask_of(a, begin + from + i, head);
         if (seen) hide(row, seen, first, last, -INFINITY);
         nn->softmax(row + skip, keys, first - skip, last - skip, a->scale,
@@ -127,7 +133,8 @@ static void take_head(void *ctx, size_t i)
            n = a->begin[i / a->kv_heads + 1] - begin;
     size_t s[6], floats = 0, group = a->heads / a->kv_heads;
     if (!n || __atomic_load_n(&j->failed, __ATOMIC_RELAXED)) return;
-    sizes(a->head_dim, a->v_dim, n, s);
+    size_t keys = keys_of(a, n), first = a->ratio ? a->key_begin[i / a->kv_heads] : begin;
+    sizes(a->head_dim, a->v_dim, keys, s);
     for (int p = 0; p < 6; p++)
         floats += s[p];
     float *room = tmb_floats(floats, 1, NULL);
@@ -136,17 +143,17 @@ static void take_head(void *ctx, size_t i)
         return;
     }
     scratch cutting = cut(room, s);
-    for (size_t t = 0; t < n; t++) {
+    for (size_t t = 0; t < keys; t++) {
         float *to = cutting.key + t * a->head_dim;
-        memcpy(to, a->k + (begin + t) * a->k_stride + kv * a->k_step, a->k_dim * sizeof *to);
+        memcpy(to, a->k + (first + t) * a->k_stride + kv * a->k_step, a->k_dim * sizeof *to);
         if (a->k_tail)
-            memcpy(to + a->k_dim, a->k_tail + (begin + t) * a->tail_stride,
+            memcpy(to + a->k_dim, a->k_tail + (first + t) * a->tail_stride,
                    a->tail_dim * sizeof *to);
     }
-    tmb_packed k = {cutting.packed, n, a->head_dim, false},
-               v = {cutting.values, a->v_dim, n, false};
-    j->d->nn->pack(&k, 0, cutting.key, n, a->head_dim);
-    j->d->nn->pack_turned(&v, a->v + begin * a->v_stride + kv * a->v_step, a->v_stride);
+    tmb_packed k = {cutting.packed, keys, a->head_dim, false},
+               v = {cutting.values, a->v_dim, keys, false};
+    j->d->nn->pack(&k, 0, cutting.key, keys, a->head_dim);
+    j->d->nn->pack_turned(&v, a->v + first * a->v_stride + kv * a->v_step, a->v_stride);
     for (size_t head = kv * group; head < (kv + 1) * group; head++)
         for (size_t from = 0; from < n; from += QUERIES)
             block(j, &cutting, &k, &v, begin, from, from + QUERIES < n ? from + QUERIES : n, head);

@@ -19,11 +19,14 @@ static void turn_row(void *ctx, size_t i)
     const tmb_config *c = &d->config;
     size_t position = t->position[t->first + i], half = c->rope.dims / 2;
     float *row = t->x + i * t->stride;
-    const float *cosines = d->cosines + position * half, *sines = d->sines + position * half;
+    const tmb_turns *turns = &d->turns[c->layer[t->run->layer->index].second];
+    const float *cosines = turns->cosines + position * half;
+    const float *sines = (t->back ? turns->back : turns->sines) + position * half;
     bool whole = t->norm && t->norm->tensor && t->norm->n != t->dim;
     if (whole) d->nn->rms_norm(row, row, t->norm->values, t->norm->n, c->eps);
     for (size_t h = 0; h < t->heads; h++) {
         float *head = row + h * t->step;
+        if (t->bare) d->nn->rms_norm(head, head, NULL, t->dim, c->eps);
         if (t->norm && t->norm->tensor && !whole)
             d->nn->rms_norm(head, head, t->norm->values, t->dim, c->eps);
         for (size_t k = 0; c->clip_qkv > 0 && k < t->dim; k++)
@@ -139,9 +142,11 @@ tmb_status tmb_attention_run(tmb_run *run, float *out, const tmb_attention_kind 
             s.position[t] = t - b->begin[i];
     if (!status) status = kind->keys(&s);
     if (!status) status = attend_all(&s, kind);
-    if (!status) status = tmb_enter_one(run, &run->layer->o, s.out, out);
-    void *all[] = {s.position, s.k,        s.v,        s.latent, s.q_latent, s.out,
-                   s.owned[0], s.owned[1], s.owned[2], s.q,      s.expanded, s.seen};
+    if (!status)
+        status =
+            kind->leave ? kind->leave(&s, out) : tmb_enter_one(run, &run->layer->o, s.out, out);
+    void *all[] = {s.position, s.k,        s.v, s.latent,   s.q_latent, s.out,      s.owned[0],
+                   s.owned[1], s.owned[2], s.q, s.expanded, s.seen,     s.key_begin};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     return status;

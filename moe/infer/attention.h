@@ -16,6 +16,7 @@ typedef struct tmb_turning {
     size_t at; /* where in a head the rotating part begins */
     const tmb_vector *norm;
     bool rope, temper;
+    bool back, bare;        /* turn back; norm heads without a weight first */
     bool halves, paired;    /* turn so, whatever the model's heads do */
     const size_t *position; /* [tokens of the batch] */
 } tmb_turning;
@@ -38,6 +39,7 @@ struct tmb_heads {
      * masks: 1, or one for each key head. */
     uint64_t *seen;
     size_t masks, mask_words;
+    size_t *key_begin; /* [sequences]: tmb_attend.key_begin, NULL: not asked */
 };
 
 /* A kind: keys and values of the batch; then the attention of rows row … row+n-1, whole sequences
@@ -45,7 +47,8 @@ struct tmb_heads {
 typedef struct tmb_attention_kind {
     tmb_status (*keys)(tmb_heads *s);
     tmb_status (*attend)(tmb_heads *s, size_t row, size_t n, tmb_attend *a);
-    size_t expanded; /* floats of a row of tmb_heads.expanded */
+    tmb_status (*leave)(tmb_heads *s, float *out); /* NULL: by o_proj alone */
+    size_t expanded;                               /* floats of a row of tmb_heads.expanded */
 } tmb_attention_kind;
 
 tmb_status tmb_attention_run(tmb_run *run, float *out, const tmb_attention_kind *kind) TMB_CHECKED;

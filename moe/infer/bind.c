@@ -128,8 +128,10 @@ static tmb_status bind_layer(tmb_binder *b)
 {
     const tmb_config *c = &b->d->config;
     const tmb_arch_forward *r = c->rules;
+    const tmb_streaming *streaming = tmb_streaming_of(c);
     tmb_decoder_layer *l = b->layer;
     tmb_halves halves = c->layer[l->index].halves;
+    if (streaming) TRY(streaming->bind(b));
     if (halves != TMB_HALVES_SECOND) {
         tmb_bind_part(b, "", or_usual(r->first_norm, "input_layernorm"));
         TRY(tmb_bind_norm(b, &l->input_norm, c->hidden));
@@ -147,8 +149,8 @@ static tmb_status bind_layer(tmb_binder *b)
 static tmb_status bind_head(tmb_binder *b)
 {
     tmb_decoder *d = b->d;
-    static const char *const names[] = {"lm_head", "language_model.lm_head"};
-    for (int i = 0; i < 2; i++) {
+    const char *const names[] = {"lm_head", "language_model.lm_head", d->config.rules->head};
+    for (int i = 0; i < 3 && names[i]; i++) {
         tmb_bind_name(b, "%s", names[i]);
         if (tmb_model_find(d->model, b->name))
             return tmb_bind_weight(b, &d->head, d->config.vocab, d->config.hidden);
@@ -181,6 +183,8 @@ tmb_status tmb_decoder_bind(tmb_decoder *d, tmb_err *err)
     d->config.vocab = (size_t)t->shape[0];
     tmb_bind_name(&b, "%s%s", d->model->prefix, or_usual(c->rules->last_norm, "norm"));
     TRY(tmb_bind_norm(&b, &d->final_norm, c->hidden));
+    const tmb_streaming *streaming = tmb_streaming_of(c);
+    if (streaming) TRY(streaming->bind_last(&b));
     TRY(bind_head(&b));
 
     d->layers = tmb_arena_alloc(&d->arena, (size_t)c->layers * sizeof *d->layers);

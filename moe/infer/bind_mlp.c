@@ -13,16 +13,33 @@ static bool is_gated(const tmb_binder *b)
 
 static tmb_status bind_mlp(tmb_binder *b, const char *block, tmb_weight mlp[TMB_MLP])
 {
+    static const char *const usual[TMB_MLP] = {"gate_proj", "up_proj", "down_proj"};
+    const tmb_arch_forward *r = b->d->config.rules;
+    const char *const *leaves = r->leaves[0] ? r->leaves : usual;
     size_t hidden = b->d->config.hidden;
     bool gated = is_gated(b);
-    const char *first = gated ? "gate_proj" : "up_proj";
+    const char *first = leaves[gated ? TMB_GATE : TMB_UP];
     tmb_bind_part(b, block, first);
     const tmb_unit *gate = tmb_model_find(b->d->model, b->name);
     if (!gate) return tmb_bind_missing(b, ".weight");
     size_t width = (size_t)gate->out;
     TRY(tmb_bind_linear(b, &mlp[TMB_GATE], block, first, width, hidden));
-    if (gated) TRY(tmb_bind_linear(b, &mlp[TMB_UP], block, "up_proj", width, hidden));
-    return tmb_bind_linear(b, &mlp[TMB_DOWN], block, "down_proj", hidden, width);
+    if (gated) TRY(tmb_bind_linear(b, &mlp[TMB_UP], block, leaves[TMB_UP], width, hidden));
+    return tmb_bind_linear(b, &mlp[TMB_DOWN], block, leaves[TMB_DOWN], hidden, width);
+}
+
+/* The experts of each token id [vocab, top_k] I64. */
+static tmb_status bind_hash(tmb_binder *b)
+{
+    const tmb_config *c = &b->d->config;
+    tmb_bind_part(b, c->rules->block, c->rules->hash);
+    const tmb_tensor *t = tmb_checkpoint_find(b->d->model->ckpt, b->name);
+    if (!t) return tmb_bind_missing(b, "");
+    if (t->dtype != TMB_I64 || t->rank != 2 || t->shape[0] != c->vocab || t->shape[1] != c->top_k)
+        return tmb_fail(b->err, TMB_EDATA, "%s: tensor \"%s\" should be [%zu, %zu] of I64",
+                        tmb_bind_shard(b, t), t->name, c->vocab, c->top_k);
+    b->layer->hash_table = t;
+    return TMB_OK;
 }
 
 /* The bias of an expert: its own, or a row of a stack's, which lies as the stack does. */
@@ -108,7 +125,11 @@ static tmb_status bind_sparse(tmb_binder *b, const tmb_experts *group)
     l->sparse = true;
     TRY(tmb_bind_linear(b, &l->router, r->block, r->router, c->n_experts, c->hidden));
     if (r->router_bias && !l->router.bias.tensor) return tmb_bind_missing(b, ".bias");
-    if (r->correction) {
+    /* A router without a bias may have a tensor of that name: its correction. */
+    if (!r->router_bias && r->correction) l->router.bias = (tmb_vector){.tensor = NULL};
+    bool hashed = c->layer[l->index].hashed;
+    if (hashed) TRY(bind_hash(b));
+    if (r->correction && !hashed) {
         tmb_bind_part(b, r->block, r->correction);
         TRY(tmb_bind_find(b, &l->correction, "", c->n_experts));
         const tmb_json *told = tmb_bind_key(b, r->use_correction.key);

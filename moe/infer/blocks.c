@@ -2,11 +2,13 @@
 #include "config.h"
 #include "moe/infer/decoder.h"
 
-extern const tmb_block tmb_block_gqa, tmb_block_mla, tmb_block_delta, tmb_block_mamba;
+extern const tmb_block tmb_block_gqa, tmb_block_mla, tmb_block_delta, tmb_block_mamba,
+    tmb_block_compressed;
 
 static const tmb_block *const attentions[] = {
     [TMB_ATTENTION_GQA] = &tmb_block_gqa,
     [TMB_ATTENTION_MLA] = &tmb_block_mla,
+    [TMB_ATTENTION_COMPRESSED] = &tmb_block_compressed,
 };
 
 static const tmb_block *const kinds[] = {

@@ -42,6 +42,12 @@ enum { TMB_GATE, TMB_UP, TMB_DOWN, TMB_MLP };
 /* Weights and vectors that only one kind of block has; its file names their places. */
 enum { TMB_OWN_WEIGHTS = 8, TMB_OWN_VECTORS = 8 };
 
+/* What mixes residual streams in front of a half, or of the head; its file names the places. */
+typedef struct tmb_mixing {
+    tmb_weight w[3];
+    tmb_vector v[2];
+} tmb_mixing;
+
 typedef struct tmb_run tmb_run;
 typedef struct tmb_binder tmb_binder;
 typedef struct tmb_decoder_layer tmb_decoder_layer;
@@ -69,10 +75,18 @@ struct tmb_decoder_layer {
     tmb_weight shared_gate, router;
     tmb_weight latent[2]; /* into latent experts, and out of them */
     tmb_vector correction;
+    const tmb_tensor *hash_table; /* the experts of each token id, NULL: the router chooses */
+    int64_t *hash;                /* [vocab, top_k] while it is loaded */
+    tmb_mixing mixing[2];         /* of the two halves */
     tmb_weight own[TMB_OWN_WEIGHTS];
     tmb_vector own_vector[TMB_OWN_VECTORS];
     tmb_weight *experts; /* [n_experts][TMB_MLP] */
 };
+
+/* Angles of positions: [positions, dims / 2] each. */
+typedef struct tmb_turns {
+    float *cosines, *sines, *back; /* back: the sines of turning back */
+} tmb_turns;
 
 struct tmb_decoder {
     const tmb_model *model;
@@ -94,7 +108,8 @@ struct tmb_decoder {
     float *packed_rows;          /* scratch of multiply.c */
     size_t packed_room;          /* floats */
     size_t longest, width;       /* of tmb_decoder_reach() */
-    float *cosines, *sines;      /* [positions, rope.dims / 2] */
+    tmb_mixing last_mixing;
+    tmb_turns turns[2]; /* of config.rope and config.second_rope */
     size_t positions;
     tmb_spent spent;
     tmb_arena arena; /* of layers */
@@ -111,6 +126,7 @@ struct tmb_run {
     const float *expert_x; /* [tokens, expert_in] what routed experts read: h, or latent */
     const float *read;     /* [tokens, hidden] what the norm in front of it reads */
     float *copy;           /* read, where x has other things between its rows */
+    float *mix;            /* [tokens, tmb_mix_floats()] what a half gives goes back by it */
     tmb_err *err;
 };
 
@@ -118,6 +134,9 @@ struct tmb_run {
 tmb_status tmb_decoder_bind(tmb_decoder *d, tmb_err *err) TMB_CHECKED;
 
 /* --- load.c --- */
+/* All of a mixing, and give it back. */
+tmb_status tmb_mixing_load(tmb_decoder *d, tmb_mixing *m, tmb_err *err) TMB_CHECKED;
+void tmb_mixing_drop(tmb_mixing *m);
 /* All of the layer but its routed experts. */
 tmb_status tmb_decoder_layer_load(tmb_decoder *d, tmb_decoder_layer *layer,
                                   tmb_err *err) TMB_CHECKED;
@@ -195,12 +214,35 @@ size_t tmb_seen_words(const tmb_decoder *d);
 /* Put them [tokens, words] into the rows of x, and take them out. */
 void tmb_hand_seen(const tmb_decoder *d, float *x, const uint64_t *seen, size_t tokens);
 void tmb_handed_seen(const tmb_decoder *d, const float *x, uint64_t *seen, size_t tokens);
+void tmb_hand_id(const tmb_decoder *d, float *row, int32_t id);
+int32_t tmb_handed_id(const tmb_decoder *d, const float *row);
 /* run->h and run->read: what enters a half, through its norm. */
-void tmb_residual_read(tmb_run *run, const tmb_vector *norm);
+tmb_status tmb_residual_read(tmb_run *run, int half, const tmb_vector *norm) TMB_CHECKED;
 /* What a half gave [tokens, hidden] goes back. */
-void tmb_residual_write(tmb_run *run, const float *out);
+tmb_status tmb_residual_write(tmb_run *run, int half, const float *out) TMB_CHECKED;
 /* h [rows, hidden] = what enters the head. */
-void tmb_residual_last(const tmb_decoder *d, float *h, const float *x, size_t rows);
+tmb_status tmb_residual_last(tmb_decoder *d, float *h, const float *x, size_t rows,
+                             tmb_err *err) TMB_CHECKED;
+/* x [rows, width] from the embeddings [rows, hidden] that stand at the rows' beginnings. */
+void tmb_residual_begin(const tmb_decoder *d, float *x, size_t rows);
+/* Floats of a token's run->mix; bytes that reading and writing take beside it. */
+size_t tmb_mix_floats(const tmb_config *c);
+uint64_t tmb_residual_bytes(const tmb_decoder *d, uint64_t tokens);
+/* Streams of their own kind: manifold.c. */
+struct tmb_binder;
+typedef struct tmb_streaming {
+    tmb_status (*bind)(struct tmb_binder *b);      /* of binder->layer */
+    tmb_status (*bind_last)(struct tmb_binder *b); /* of the head */
+    /* read [rows, hidden] of x [rows, width]; mix [rows, tmb_mix_floats()]. */
+    tmb_status (*read)(tmb_decoder *d, const tmb_mixing *m, const float *x, size_t rows,
+                       float *read, float *mix, tmb_err *err);
+    tmb_status (*write)(tmb_decoder *d, float *x, const float *out, const float *mix, size_t rows,
+                        tmb_err *err);
+    tmb_status (*last)(tmb_decoder *d, float *h, const float *x, size_t rows, tmb_err *err);
+    size_t (*mix_floats)(const tmb_config *c);
+    uint64_t (*bytes)(const tmb_decoder *d, uint64_t rows);
+} tmb_streaming;
+const tmb_streaming *tmb_streaming_of(const tmb_config *c); /* NULL: one stream */
 
 /* --- memory.c --- */
 /* Sums that stay at the top, and bytes of [n, width] float32. */
@@ -220,6 +262,11 @@ typedef struct tmb_attend {
     const size_t *begin; /* [sequences + 1] */
     size_t sequences;
     const float *sinks; /* [heads] or NULL */
+    /* Behind every `ratio` tokens of a sequence stands one key more, which the last of these tokens
+     * sees and those after it; k and v then have the keys of sequence s from row key_begin[s] on,
+     * in this order.  0: there are none. */
+    size_t ratio;
+    const size_t *key_begin;
     /* Which keys a query sees beside what the view leaves, bit by bit [tokens, masks, mask_words],
      * the mask of key head i being i modulo masks; NULL: all. */
     const uint64_t *seen;
@@ -237,6 +284,9 @@ uint64_t tmb_attend_bytes(const tmb_config *c, size_t longest); /* for one threa
  * when the choice was a tie.  score: room for 2 * n_experts floats; correction may be NULL. */
 bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const float *correction,
                float *choice, float *score, uint32_t *chosen, float *weight);
+/* The same of a token whose id says its experts [top_k]. */
+void tmb_route_hashed(const tmb_config *c, const tmb_nn *nn, const float *logits,
+                      const int64_t *experts, float *choice, uint32_t *chosen, float *weight);
 /* weight [top_k] that these logits give to experts chosen by somebody else.  score: as above. */
 void tmb_route_again(const tmb_config *c, const tmb_nn *nn, const float *logits, float *score,
                      const uint32_t *chosen, float *weight);

@@ -29,6 +29,7 @@ tmb_status tmb_decoder_open(tmb_decoder **out, const tmb_model *model,
     tmb_status status = tmb_config_read(&d->config, model, err);
     if (!status) status = tmb_decoder_bind(d, err);
     if (!status) status = tmb_vector_load(d, &d->final_norm, err);
+    if (!status) status = tmb_mixing_load(d, &d->last_mixing, err);
     if (!status) tmb_decoder_reach(d, 1);
     if (status)
         tmb_decoder_close(d);
@@ -37,14 +38,23 @@ tmb_status tmb_decoder_open(tmb_decoder **out, const tmb_model *model,
     return status;
 }
 
+static void drop_turns(tmb_turns *t)
+{
+    free(t->cosines);
+    free(t->sines);
+    free(t->back);
+    *t = (tmb_turns){NULL, NULL, NULL};
+}
+
 void tmb_decoder_close(tmb_decoder *d)
 {
     if (!d) return;
     tmb_decoder_layer_drop(d);
     free(d->final_norm.values);
     free(d->packed_rows);
-    free(d->cosines);
-    free(d->sines);
+    tmb_mixing_drop(&d->last_mixing);
+    for (int i = 0; i < 2; i++)
+        drop_turns(&d->turns[i]);
     tmb_config_free(&d->config);
     tmb_arena_free(&d->arena);
     free(d);
@@ -93,7 +103,9 @@ tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float
         status = tmb_checkpoint_read(d->model->ckpt, t, (uint64_t)ids[i] * bytes, row, bytes, err);
         memset(x + i * d->width, 0, d->width * sizeof *x);
         if (!status) d->ops->decode(x + i * d->width, row, (tmb_dtype)t->dtype, hidden);
+        if (!status) tmb_hand_id(d, x + i * d->width, ids[i]);
     }
+    if (!status) tmb_residual_begin(d, x, n);
     free(row);
     return status;
 }
@@ -128,33 +140,37 @@ void tmb_decoder_drop(tmb_decoder *d)
     tmb_decoder_layer_drop(d);
 }
 
-/* Angles of positions 0 … n-1, in float32 as transformers has them. */
+/* Angles of positions 0 … n-1 of one rope, in float32 as transformers has them. */
+static tmb_status make_turns(tmb_turns *t, const tmb_rope *r, size_t n, tmb_err *err)
+{
+    size_t half = r->dims / 2;
+    drop_turns(t);
+    t->cosines = tmb_floats(n, half, err);
+    t->sines = tmb_floats(n, half, err);
+    t->back = tmb_floats(n, half, err);
+    if (!t->cosines || !t->sines || !t->back) return TMB_ESYSTEM;
+    for (size_t p = 0; p < n; p++)
+        for (size_t i = 0; i < half; i++) {
+            float angle = (float)p * r->inv_freq[i];
+            t->cosines[p * half + i] = (float)cos((double)angle) * r->factor;
+            t->sines[p * half + i] = (float)sin((double)angle) * r->factor;
+            t->back[p * half + i] = -t->sines[p * half + i];
+        }
+    return TMB_OK;
+}
+
 static tmb_status reach_positions(tmb_decoder *d, size_t n, tmb_err *err)
 {
-    const tmb_rope *r = &d->config.rope;
-    size_t half = r->dims / 2;
+    const tmb_config *c = &d->config;
     if (n <= d->positions) return TMB_OK;
-    if (r->kind == TMB_ROPE_DYNAMIC && d->config.max_positions && n > d->config.max_positions)
+    if (c->rope.kind == TMB_ROPE_DYNAMIC && c->max_positions && n > c->max_positions)
         return tmb_fail(err, TMB_EUNAVAILABLE,
                         "%s: max_position_embeddings: a sequence of %zu tokens is longer than "
                         "%zu, and dynamic rope is not run past it; use shorter sequences",
-                        d->config.file, n, d->config.max_positions);
-    float *cosines = tmb_floats(n, half, err), *sines = tmb_floats(n, half, err);
-    if (!cosines || !sines) {
-        free(cosines);
-        free(sines);
-        return TMB_ESYSTEM;
-    }
-    for (size_t t = 0; t < n; t++)
-        for (size_t i = 0; i < half; i++) {
-            float angle = (float)t * r->inv_freq[i];
-            cosines[t * half + i] = (float)cos((double)angle) * r->factor;
-            sines[t * half + i] = (float)sin((double)angle) * r->factor;
-        }
-    free(d->cosines);
-    free(d->sines);
-    d->cosines = cosines;
-    d->sines = sines;
+                        c->file, n, c->max_positions);
+    d->positions = 0;
+    TRY(make_turns(&d->turns[0], &c->rope, n, err));
+    if (c->second_rope.dims) TRY(make_turns(&d->turns[1], &c->second_rope, n, err));
     d->positions = n;
     return TMB_OK;
 }
@@ -165,14 +181,14 @@ tmb_spent tmb_decoder_spent(const tmb_decoder *d)
 }
 
 /* One half: x += half(norm(x)).  *spent: its time, without what readers and observers took. */
-static tmb_status run_half(tmb_run *run, const tmb_vector *norm, float *out, double *spent,
-                           tmb_status (*half)(tmb_run *run, float *out))
+static tmb_status run_half(tmb_run *run, int number, const tmb_vector *norm, float *out,
+                           double *spent, tmb_status (*half)(tmb_run *run, float *out))
 {
     const tmb_spent *s = &run->d->spent;
     double began = tmb_seconds() - s->read - s->shown;
-    tmb_residual_read(run, norm);
+    TRY(tmb_residual_read(run, number, norm));
     TRY(half(run, out));
-    tmb_residual_write(run, out);
+    TRY(tmb_residual_write(run, number, out));
     *spent += tmb_seconds() - s->read - s->shown - began;
     return TMB_OK;
 }
@@ -203,19 +219,23 @@ tmb_status tmb_decoder_run(tmb_decoder *d, const tmb_batch *batch, tmb_err *err)
     run.h = tmb_floats(tokens, d->config.hidden, err);
     float *out = tmb_floats(tokens, d->config.hidden, err);
     bool copies = d->width != d->config.hidden;
+    size_t mixed = tmb_mix_floats(&d->config);
     run.copy = copies ? tmb_floats(tokens, d->config.hidden, err) : NULL;
-    tmb_status status = run.h && out && (run.copy || !copies) ? TMB_OK : TMB_ESYSTEM;
+    run.mix = mixed ? tmb_floats(tokens, mixed, err) : NULL;
+    tmb_status status =
+        run.h && out && (run.copy || !copies) && (run.mix || !mixed) ? TMB_OK : TMB_ESYSTEM;
     if (!status && tokens && d->loaded->block)
-        status = run_half(&run, &d->loaded->input_norm, out, &d->spent.attention,
+        status = run_half(&run, 0, &d->loaded->input_norm, out, &d->spent.attention,
                           d->loaded->block->run);
-    if (!status && d->loaded->post_norm.tensor)
-        status = run_half(&run, &d->loaded->post_norm, out, &d->spent.mlp, tmb_run_mlp);
+    if (!status && d->config.layer[d->loaded->index].halves != TMB_HALVES_FIRST)
+        status = run_half(&run, 1, &d->loaded->post_norm, out, &d->spent.mlp, tmb_run_mlp);
     if (!status && !is_finite(d, batch->x, tokens))
         status = tmb_fail(
             err, TMB_EDATA,
             "%s: layer %d gives a value that is no finite number; the weights are damaged, "
             "or config.json tells of another model",
             d->model->ckpt->path, d->loaded->index);
+    free(run.mix);
     free(run.copy);
     free(out);
     free(run.h);
@@ -257,7 +277,9 @@ tmb_status tmb_decoder_head(tmb_decoder *d, const float *x, size_t rows, float *
     room.values = tmb_floats(some * TMB_NN_PANEL, hidden, err);
     tmb_status status = run.h && room.values ? tmb_vector_load(d, &d->head.bias, err) : TMB_ESYSTEM;
     if (!status) {
-        tmb_residual_last(d, run.h, x, rows);
+        status = tmb_residual_last(d, run.h, x, rows, err);
+    }
+    if (!status) {
         tmb_linear_seen seen = {.layer = -1, .expert = -1, .x = run.h, .rows = rows, .in = hidden};
         const tmb_weight *entered[] = {&d->head};
         status = tmb_enter(&run, entered, 1, &seen, &use, &owned);

@@ -22,7 +22,7 @@ uint64_t tmb_weight_bytes(const tmb_weight *w)
 }
 
 /* Every weight of a layer but its routed experts, in the order of the enum below. */
-enum { BASE = 7 + TMB_MLP + 4 + TMB_OWN_WEIGHTS };
+enum { MIXED = 6, BASE = 7 + TMB_MLP + 4 + MIXED + TMB_OWN_WEIGHTS };
 static void base_weights(tmb_decoder_layer *l, tmb_weight *out[BASE])
 {
     tmb_weight *all[BASE] = {&l->q_a,         &l->q,
@@ -32,15 +32,19 @@ static void base_weights(tmb_decoder_layer *l, tmb_weight *out[BASE])
                              &l->mlp[TMB_UP], &l->mlp[TMB_DOWN],
                              &l->router,      &l->shared_gate,
                              &l->latent[0],   &l->latent[1]};
+    for (int i = 0; i < MIXED; i++)
+        all[BASE - TMB_OWN_WEIGHTS - MIXED + i] = &l->mixing[i / 3].w[i % 3];
     for (int i = 0; i < BASE; i++)
         out[i] = i < BASE - TMB_OWN_WEIGHTS ? all[i] : &l->own[i - (BASE - TMB_OWN_WEIGHTS)];
 }
 
-enum { VECTORS = 6 + TMB_OWN_VECTORS };
+enum { MIXED_VECTORS = 4, VECTORS = 6 + MIXED_VECTORS + TMB_OWN_VECTORS };
 static void vectors_of(tmb_decoder_layer *l, tmb_vector *out[VECTORS])
 {
     tmb_vector *all[VECTORS] = {&l->input_norm, &l->post_norm, &l->q_norm,
                                 &l->k_norm,     &l->sinks,     &l->correction};
+    for (int i = 0; i < MIXED_VECTORS; i++)
+        all[6 + i] = &l->mixing[i / 2].v[i % 2];
     for (int i = 0; i < VECTORS; i++)
         out[i] = i < VECTORS - TMB_OWN_VECTORS ? all[i]
                                                : &l->own_vector[i - (VECTORS - TMB_OWN_VECTORS)];
@@ -215,6 +219,22 @@ static void drop_weight(tmb_weight *w)
     w->bias.values = NULL;
 }
 
+/* The experts of every id, each of them one there is. */
+static tmb_status load_hash(tmb_decoder *d, tmb_decoder_layer *l, tmb_err *err)
+{
+    const tmb_tensor *t = l->hash_table;
+    if (!t) return TMB_OK;
+    size_t n = (size_t)(t->bytes / sizeof *l->hash);
+    l->hash = malloc(t->bytes);
+    if (!l->hash) return tmb_fail_memory(err, t->bytes, t->name);
+    TRY(tmb_checkpoint_read(d->model->ckpt, t, 0, l->hash, t->bytes, err));
+    for (size_t i = 0; i < n; i++)
+        if (l->hash[i] < 0 || (uint64_t)l->hash[i] >= d->config.n_experts)
+            return tmb_fail(err, TMB_EDATA, "%s: tensor \"%s\" names an expert that there is not",
+                            d->model->ckpt->shards[t->shard].name, t->name);
+    return TMB_OK;
+}
+
 tmb_status tmb_decoder_layer_load(tmb_decoder *d, tmb_decoder_layer *layer, tmb_err *err)
 {
     tmb_decoder_layer_drop(d);
@@ -230,8 +250,33 @@ tmb_status tmb_decoder_layer_load(tmb_decoder *d, tmb_decoder_layer *layer, tmb_
         TRY(make_room(present[i], err));
     for (int i = 0; i < VECTORS; i++)
         TRY(tmb_vector_load(d, vectors[i], err));
+    TRY(load_hash(d, layer, err));
     job j = {.d = d, .weights = present, .n = n, .step = 1};
     return run_job(&j, err);
+}
+
+tmb_status tmb_mixing_load(tmb_decoder *d, tmb_mixing *m, tmb_err *err)
+{
+    tmb_weight *list[3];
+    size_t n = 0;
+    for (int i = 0; i < 3; i++)
+        if (m->w[i].out) list[n++] = &m->w[i];
+    for (size_t i = 0; i < n; i++)
+        TRY(make_room(list[i], err));
+    for (int i = 0; i < 2; i++)
+        TRY(tmb_vector_load(d, &m->v[i], err));
+    job j = {.d = d, .weights = list, .n = n, .step = 1};
+    return n ? run_job(&j, err) : TMB_OK;
+}
+
+void tmb_mixing_drop(tmb_mixing *m)
+{
+    for (int i = 0; i < 3; i++)
+        drop_weight(&m->w[i]);
+    for (int i = 0; i < 2; i++) {
+        free(m->v[i].values);
+        m->v[i].values = NULL;
+    }
 }
 
 static void drop_experts(tmb_decoder *d)
@@ -283,6 +328,8 @@ void tmb_decoder_layer_drop(tmb_decoder *d)
         vectors[i]->values = NULL;
     }
     drop_experts(d);
+    free(d->loaded->hash);
+    d->loaded->hash = NULL;
     d->loaded = NULL;
 }
 

@@ -2,6 +2,7 @@
 #include "config.h"
 #include "moe/infer/decoder.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 typedef struct gating {
@@ -9,6 +10,16 @@ typedef struct gating {
     float *gate, *up;
     size_t width;
 } gating;
+
+static void swiglu_limited(const tmb_decoder *d, float *gate, float *up, size_t n)
+{
+    float limit = d->config.swiglu_limit;
+    for (size_t i = 0; i < n; i++) {
+        gate[i] = fminf(gate[i], limit);
+        up[i] = fmaxf(fminf(up[i], limit), -limit);
+    }
+    d->nn->swiglu(gate, up, n);
+}
 
 static void gate_row(void *ctx, size_t i)
 {
@@ -20,6 +31,8 @@ static void gate_row(void *ctx, size_t i)
     else if (act == TMB_ACTIVATION_CLAMPED)
         d->nn->swiglu_clamped(g->gate + i * g->width, g->up + i * g->width, g->width,
                               d->config.swiglu_alpha, d->config.swiglu_limit);
+    else if (act == TMB_ACTIVATION_LIMITED)
+        swiglu_limited(d, g->gate + i * g->width, g->up + i * g->width, g->width);
     else
         d->nn->swiglu(g->gate + i * g->width, g->up + i * g->width, g->width);
 }

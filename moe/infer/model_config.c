@@ -31,6 +31,16 @@ static void read_heads(tmb_config *c, tmb_keys *k)
         c->kv_heads = c->heads;
         return;
     }
+    if (c->rules->attention == TMB_ATTENTION_COMPRESSED) {
+        c->q_rank = width(k, "q_lora_rank", -1);
+        c->rope_dim = width(k, "qk_rope_head_dim", -1);
+        c->out_groups = (size_t)tmb_key_integer(k, "o_groups", 1, HEADS_MAX, -1);
+        c->out_rank = width(k, "o_lora_rank", -1);
+        if (!k->status && (c->kv_heads != 1 || c->heads % c->out_groups))
+            tmb_keys_fail(k, TMB_EDATA, c->kv_heads != 1 ? "num_key_value_heads" : "o_groups",
+                          c->kv_heads != 1 ? "must be 1, not %zu" : "%zu do not divide the heads",
+                          c->kv_heads != 1 ? c->kv_heads : c->out_groups);
+    }
     c->head_dim = width(k, "head_dim", c->hidden < c->heads ? 1 : (int64_t)(c->hidden / c->heads));
     c->v_dim = c->head_dim;
     c->output_gate = tmb_key_switch(k, &c->rules->output_gate);
@@ -86,8 +96,10 @@ static void read_routing(tmb_config *c, tmb_keys *k, const tmb_model *model)
         tmb_keys_fail(k, TMB_EDATA, "num_experts_per_tok",
                       "must be an integer from 1 to the %zu experts", c->n_experts);
     if (k->status) return;
-    bool sigmoid = r->routing == TMB_ROUTING_SIGMOID;
-    expect(k, "scoring_func", (const char *const[]){sigmoid ? "sigmoid" : "softmax", NULL});
+    const char *score = r->routing == TMB_ROUTING_SIGMOID    ? "sigmoid"
+                        : r->routing == TMB_ROUTING_SOFTPLUS ? "sqrtsoftplus"
+                                                             : "softmax";
+    expect(k, "scoring_func", (const char *const[]){score, NULL});
     if (r->activation == TMB_ACTIVATION_RELU2)
         expect(k, "mlp_hidden_act", (const char *const[]){"relu2", NULL});
     else if (r->block_indexer)
@@ -101,9 +113,8 @@ static void read_routing(tmb_config *c, tmb_keys *k, const tmb_model *model)
     c->renormalize = tmb_key_switch(k, &r->renormalize);
     c->routed_scale =
         r->scaled ? (float)tmb_key_number(k, "routed_scaling_factor", 0, 1e6, r->scale) : 1;
-    c->swiglu_limit = r->activation == TMB_ACTIVATION_CLAMPED
-                          ? (float)tmb_key_number(k, "swiglu_limit", 0, 1e6, 7)
-                          : 0;
+    if (r->activation == TMB_ACTIVATION_CLAMPED || r->activation == TMB_ACTIVATION_LIMITED)
+        c->swiglu_limit = (float)tmb_key_number(k, "swiglu_limit", 0, 1e6, 7);
 }
 
 /* Whether layer i of GLM-5 has an indexer of its own: indexer_types, else index_topk_pattern, else
@@ -171,8 +182,48 @@ static void read_block_index(tmb_config *c, tmb_keys *k)
     k->status = s->status;
 }
 
+/* DeepSeek-V4: compress_ratios, 0 for a window alone; which windows overlap and have an indexer is
+ * seen in the tensors. */
+static void read_compressed(tmb_config *c, tmb_keys *k)
+{
+    const tmb_json *ratios = tmb_key_list(k, "compress_ratios", (size_t)c->layers);
+    int64_t hashed = c->rules->hash ? tmb_key_integer(k, "num_hash_layers", 0, LAYERS_MAX, 0) : 0;
+    c->window = (size_t)tmb_key_integer(k, "sliding_window", 1, POSITIONS_MAX, -1);
+    c->index.heads = (size_t)tmb_key_integer(k, "index_n_heads", 1, HEADS_MAX, 64);
+    c->index.dim = width(k, "index_head_dim", 128);
+    c->index.keep = (size_t)tmb_key_integer(k, "index_topk", 1, POSITIONS_MAX, 512);
+    if (!ratios)
+        tmb_keys_fail(k, TMB_EDATA, "compress_ratios", "missing; the forward pass needs it");
+    for (int i = 0; ratios && i < c->layers; i++) {
+        int64_t ratio = -1;
+        if (!tmb_json_integer(tmb_json_at(ratios, (size_t)i), &ratio) || ratio < 0 ||
+            ratio > WIDTH_MAX)
+            tmb_keys_fail(k, TMB_EDATA, "compress_ratios", "must be integers from 0 to %d",
+                          WIDTH_MAX);
+        c->layer[i].ratio = ratio > 0 ? (size_t)ratio : 0;
+        c->layer[i].second = ratio > 0;
+        c->layer[i].view = TMB_VIEW_WINDOW;
+        c->layer[i].hashed = i < hashed;
+        c->hands_id |= i < hashed;
+    }
+    tmb_rope_read(c, &c->second_rope, k, c->rope_dim,
+                  &(tmb_rope_told){.theta = "compress_rope_theta", .usual = 1.6e5, .even = true});
+    if (!k->status && (c->rope_dim > c->head_dim || c->rope_dim > c->index.dim))
+        tmb_keys_fail(k, TMB_EDATA, "qk_rope_head_dim", "%zu is more than a head has", c->rope_dim);
+}
+
+static void read_streams(tmb_config *c, tmb_keys *k)
+{
+    c->streams = 1;
+    if (c->rules->streams != TMB_STREAMS_MANIFOLD) return;
+    c->streams = (size_t)tmb_key_integer(k, "hc_mult", 1, 64, 4);
+    c->rounds = (int)tmb_key_integer(k, "hc_sinkhorn_iters", 1, 1000, 20);
+    c->stream_eps = (float)tmb_key_number(k, "hc_eps", 0, 1, 1e-6);
+}
+
 static void read_index(tmb_config *c, tmb_keys *k)
 {
+    if (c->rules->attention == TMB_ATTENTION_COMPRESSED) read_compressed(c, k);
     if (c->rules->block_indexer) read_block_index(c, k);
     if (!c->rules->indexer) return;
     c->index.heads = (size_t)tmb_key_integer(k, "index_n_heads", 1, HEADS_MAX, 64);
@@ -349,6 +400,7 @@ static void read_all(tmb_config *c, tmb_keys *k, const tmb_model *model)
     c->layers = (int)tmb_key_integer(k, "num_hidden_layers", 1, LAYERS_MAX, -1);
     c->max_positions = (size_t)tmb_key_integer(k, "max_position_embeddings", 1, POSITIONS_MAX, 0);
     c->eps = (float)tmb_key_number(k, r->eps_key ? r->eps_key : "rms_norm_eps", 0, 1, r->eps);
+    read_streams(c, k);
     c->latent_eps = 1e-6f; /* DeepSeek's inner norms are made without the config's value */
     c->clip_qkv = r->clips ? (float)tmb_key_number(k, "clip_qkv", 0, 1e30, 0) : 0;
     c->norms_from_one = tmb_key_switch(k, &r->norms_from_one);
@@ -365,7 +417,10 @@ static void read_all(tmb_config *c, tmb_keys *k, const tmb_model *model)
     if (!k->status) read_routing(c, k, model);
     c->rope.softmax_factor = 1;
     if (!k->status && !r->without_rope)
-        tmb_rope_read(c, k, r->attention == TMB_ATTENTION_MLA ? c->rope_dim : c->head_dim);
+        tmb_rope_read(c, &c->rope, k, r->attention == TMB_ATTENTION_GQA ? c->head_dim : c->rope_dim,
+                      &(tmb_rope_told){.theta = "rope_theta",
+                                       .usual = r->theta,
+                                       .plain = r->attention == TMB_ATTENTION_COMPRESSED});
     if (k->status) return;
     c->layer = tmb_arena_alloc(&c->arena, (size_t)c->layers * sizeof *c->layer);
     if (!c->layer) {

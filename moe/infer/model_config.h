@@ -49,6 +49,9 @@ typedef struct tmb_layer_config {
     tmb_halves halves;
     tmb_view view;
     bool indexes; /* has an indexer of its own */
+    bool second;  /* turns by the second rope */
+    bool hashed;  /* a token's id says which experts it goes to */
+    size_t ratio; /* of compressed attention: tokens of a window; 0: none */
     bool rope;    /* llama4 has layers without */
 } tmb_layer_config;
 
@@ -87,9 +90,14 @@ typedef struct tmb_config {
     bool qk_norm;
     bool temperature; /* llama4: queries of layers without rope are scaled */
     float floor_scale, attn_scale;
-    bool tied; /* config.json ties the head to the embedding */
-    tmb_rope rope;
-    tmb_layer_config *layer; /* [layers] */
+    bool tied;                  /* config.json ties the head to the embedding */
+    tmb_rope rope, second_rope; /* dims 0: there is none */
+    size_t streams;             /* residual streams, 1: the usual one */
+    int rounds;                 /* of Sinkhorn and Knopp */
+    float stream_eps;
+    size_t out_groups, out_rank; /* compressed attention: of the output projection */
+    bool hands_id;               /* a token's id goes through the layers */
+    tmb_layer_config *layer;     /* [layers] */
     tmb_arena arena;
 } tmb_config;
 

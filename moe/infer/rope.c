@@ -95,9 +95,8 @@ static double corner(double turns, double dims, double theta, double length)
     return dims * log(length / (turns * 2 * PI)) / (2 * log(theta));
 }
 
-static void yarn(tmb_config *c, tmb_keys *p, double theta, double factor, double length)
+static void yarn(tmb_rope *r, tmb_keys *p, double theta, double factor, double length)
 {
-    tmb_rope *r = &c->rope;
     double dims = (double)r->dims;
     double fast = tmb_key_number(p, "beta_fast", 0, 1e9, 0),
            slow = tmb_key_number(p, "beta_slow", 0, 1e9, 0);
@@ -120,7 +119,7 @@ static void yarn(tmb_config *c, tmb_keys *p, double theta, double factor, double
     }
 }
 
-static void llama3(tmb_config *c, tmb_keys *p, double factor, double length)
+static void llama3(tmb_rope *r, tmb_keys *p, double factor, double length)
 {
     double low = tmb_key_number(p, "low_freq_factor", 1e-6, 1e9, NAN);
     double high = tmb_key_number(p, "high_freq_factor", 1e-6, 1e9, NAN);
@@ -128,29 +127,29 @@ static void llama3(tmb_config *c, tmb_keys *p, double factor, double length)
         tmb_keys_fail(p, TMB_EDATA, "high_freq_factor", "must be above low_freq_factor");
         return;
     }
-    for (size_t i = 0; i < c->rope.dims / 2; i++) {
-        float f = c->rope.inv_freq[i], wave = (float)(2 * PI) / f;
+    for (size_t i = 0; i < r->dims / 2; i++) {
+        float f = r->inv_freq[i], wave = (float)(2 * PI) / f;
         float smooth = ((float)length / wave - (float)low) / (float)(high - low);
         if (wave > (float)(length / low))
             f = f / (float)factor;
         else if (wave >= (float)(length / high))
             f = (1 - smooth) * f / (float)factor + smooth * f;
-        c->rope.inv_freq[i] = f;
+        r->inv_freq[i] = f;
     }
 }
 
-void tmb_rope_read(tmb_config *c, tmb_keys *text, size_t head)
+void tmb_rope_read(tmb_config *c, tmb_rope *r, tmb_keys *text, size_t head,
+                   const tmb_rope_told *told)
 {
-    tmb_rope *r = &c->rope;
     tmb_keys p = {
         .in = parameters(text), .file = text->file, .err = text->err, .status = text->status};
     bool own = !p.in && c->rules->yarn_unless_told;
-    r->kind = own ? TMB_ROPE_YARN : kind_of(&p);
+    r->kind = told->plain ? TMB_ROPE_DEFAULT : own ? TMB_ROPE_YARN : kind_of(&p);
     r->dims = turning(c, &p, text, head);
     r->paired = tmb_key_switch(text, &c->rules->paired);
     r->factor = 1;
     r->softmax_factor = 1;
-    double theta = either(&p, text, "rope_theta", 1 + 1e-9, 1e30, c->rules->theta);
+    double theta = either(&p, text, told->theta, 1 + 1e-9, 1e30, told->usual);
     double length = (double)tmb_key_integer(&p, "original_max_position_embeddings", 1, 1 << 30,
                                             own ? OWN_LENGTH : (int64_t)c->max_positions);
     length = tmb_key_number(text, "original_max_position_embeddings", 1, 1 << 30, length);
@@ -175,11 +174,12 @@ void tmb_rope_read(tmb_config *c, tmb_keys *text, size_t head)
         r->inv_freq[i] = 1 / power;
         if (r->kind == TMB_ROPE_LINEAR) r->inv_freq[i] /= (float)factor;
     }
-    if (!p.status && r->kind == TMB_ROPE_YARN) yarn(c, &p, theta, factor, length);
-    if (!p.status && r->kind == TMB_ROPE_LLAMA3) llama3(c, &p, factor, length);
+    if (!p.status && r->kind == TMB_ROPE_YARN) yarn(r, &p, theta, factor, length);
+    if (!p.status && r->kind == TMB_ROPE_LLAMA3) llama3(r, &p, factor, length);
     if (!p.status && r->kind != TMB_ROPE_DEFAULT && c->rules->attention == TMB_ATTENTION_MLA) {
         double all = tmb_key_number(&p, "mscale_all_dim", 0, 1e3, 0);
         if (all) r->softmax_factor = mscale(factor, all) * mscale(factor, all);
     }
+    if (told->even) r->factor = 1;
     text->status = p.status;
 }

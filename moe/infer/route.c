@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/route.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,10 @@ static void score_of(const tmb_config *c, const tmb_nn *nn, const float *logits,
     memcpy(score, logits, n * sizeof *score);
     if (c->rules->routing == TMB_ROUTING_SOFTMAX) nn->softmax(score, n, 0, n, 1, NULL);
     if (c->rules->routing == TMB_ROUTING_SIGMOID) nn->sigmoid(score, logits, n);
+    for (size_t i = 0; c->rules->routing == TMB_ROUTING_SOFTPLUS && i < n; i++) {
+        double x = logits[i];
+        score[i] = (float)sqrt(x > 20 ? x : log1p(exp(x)));
+    }
 }
 
 /* weight [top_k] of the chosen ones. */
@@ -76,6 +81,16 @@ bool tmb_route(const tmb_config *c, const tmb_nn *nn, const float *logits, const
     bool tie = choose(c, choice, chosen);
     weigh(c, nn, score, chosen, weight);
     return tie;
+}
+
+void tmb_route_hashed(const tmb_config *c, const tmb_nn *nn, const float *logits,
+                      const int64_t *experts, float *choice, uint32_t *chosen, float *weight)
+{
+    score_of(c, nn, logits, choice);
+    for (size_t j = 0; j < c->top_k; j++)
+        chosen[j] = (uint32_t)experts[j];
+    qsort(chosen, c->top_k, sizeof *chosen, by_index);
+    weigh(c, nn, choice, chosen, weight);
 }
 
 void tmb_route_again(const tmb_config *c, const tmb_nn *nn, const float *logits, float *score,

@@ -19,6 +19,13 @@ static void route_row(void *ctx, size_t i)
     const tmb_routed *r = t->r;
     const tmb_decoder *d = t->run->d;
     size_t n = d->config.n_experts, k = d->config.top_k;
+    const int64_t *hash = t->run->layer->hash;
+    if (hash) {
+        size_t id = (size_t)tmb_handed_id(d, t->run->batch->x + i * d->width);
+        tmb_route_hashed(&d->config, d->nn, r->logits + i * n, hash + id * k, r->choice + i * n,
+                         r->chosen + i * k, r->weight + i * k);
+        return;
+    }
     float *score = tmb_floats(2 * n, 1, NULL);
     if (!score) {
         __atomic_store_n(&t->failed, 1, __ATOMIC_RELAXED);
@@ -175,6 +182,11 @@ static tmb_status room_to_route(const tmb_decoder *d, size_t rows, float **x, tm
     *x = NULL;
     if (!d->loaded || !d->loaded->sparse)
         return tmb_fail(err, TMB_EINTERNAL, "no layer with a router is loaded");
+    if (d->loaded->hash)
+        return tmb_fail(err, TMB_EUNAVAILABLE,
+                        "layer %d sends tokens to experts by their ids, which a router alone does "
+                        "not see",
+                        d->loaded->index);
     *x = tmb_floats(rows, d->config.hidden, err);
     return *x ? TMB_OK : TMB_ESYSTEM;
 }
@@ -196,7 +208,10 @@ tmb_status tmb_decoder_route_hidden(tmb_decoder *d, const float *hidden, size_t 
     float *x;
     size_t width = d->config.hidden;
     TRY(room_to_route(d, rows, &x, err));
-    tmb_norm_rows(d, x, hidden, &d->loaded->post_norm, rows, width, width, d->config.eps);
+    if (d->loaded->post_norm.tensor)
+        tmb_norm_rows(d, x, hidden, &d->loaded->post_norm, rows, width, width, d->config.eps);
+    else
+        memcpy(x, hidden, rows * width * sizeof *x);
     tmb_status status = route_rows(d, x, rows, observer, err);
     free(x);
     return status;

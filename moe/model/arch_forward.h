@@ -14,7 +14,17 @@ typedef struct tmb_switch {
     bool otherwise;
 } tmb_switch;
 
-typedef enum tmb_attention { TMB_ATTENTION_GQA, TMB_ATTENTION_MLA } tmb_attention;
+typedef enum tmb_attention {
+    TMB_ATTENTION_GQA,
+    TMB_ATTENTION_MLA,
+    TMB_ATTENTION_COMPRESSED, /* DeepSeek-V4: a window, and windows before it as one entry each */
+} tmb_attention;
+
+/* How a token's state goes from half to half. */
+typedef enum tmb_streams {
+    TMB_STREAMS_ONE,
+    TMB_STREAMS_MANIFOLD, /* hc_mult of them, mixed by matrices that Sinkhorn and Knopp balance */
+} tmb_streams;
 
 /* Whether layers are alike in their first half, and where that is told. */
 typedef enum tmb_mixture {
@@ -36,6 +46,7 @@ typedef enum tmb_qk_norm {
 typedef enum tmb_routing {
     TMB_ROUTING_SOFTMAX,     /* softmax over all, top-k of it (+ correction), weights without it */
     TMB_ROUTING_SIGMOID,     /* sigmoid, top-k of score + correction, weights without it */
+    TMB_ROUTING_SOFTPLUS,    /* as sigmoid, with sqrt(log(1 + exp)) */
     TMB_ROUTING_TOP_SOFTMAX, /* top-k of the logits, softmax over these */
     TMB_ROUTING_INPUT_SIGMOID, /* top-k of the logits, sigmoid, multiplies the expert's input */
 } tmb_routing;
@@ -67,6 +78,7 @@ typedef enum tmb_partial {
 typedef enum tmb_activation {
     TMB_ACTIVATION_SWIGLU,
     TMB_ACTIVATION_CLAMPED, /* of gpt-oss, with swiglu_limit */
+    TMB_ACTIVATION_LIMITED, /* SwiGLU of gate up to swiglu_limit and up within ±swiglu_limit */
     TMB_ACTIVATION_RELU2,   /* the square of what is positive; MLPs have no gate */
 } tmb_activation;
 
@@ -76,6 +88,11 @@ typedef struct tmb_arch_forward {
     const char *mixer_block; /* of the first half; NULL: "self_attn" */
     /* Leaves; NULL: "embed_tokens", "norm", "input_layernorm", "post_attention_layernorm". */
     const char *embedding, *last_norm, *first_norm, *second_norm;
+    const char *head;      /* NULL: "lm_head" */
+    const char *leaves[3]; /* gate, up, down of dense and shared MLPs; NULL: gate_proj … */
+    tmb_streams streams;
+    const char
+        *hash; /* leaf in the block: the experts of each token id, in the first num_hash_layers */
     bool without_rope;
     tmb_switch output_gate;    /* q_proj gives a head's query, then a gate for its output */
     bool indexer;              /* MLA: sparse attention, index_topk … */

@@ -1,4 +1,5 @@
-/* deepseek_v4.c - DeepSeek-V4: FP4 experts, FP8 elsewhere, hyper-connections; names without a prefix. */
+/* deepseek_v4.c - DeepSeek-V4: FP4 experts, FP8 elsewhere, hyper-connections; names without a
+ * prefix. */
 #include "config.h"
 #include "moe/model/arch_rows.h"
 
@@ -39,6 +40,31 @@ static const tmb_arch_caution cautions[] = {
      NULL, TMB_ROLE_ATTENTION, NULL, NULL},
     TMB_CAUTIONS_END,
 };
+static const tmb_arch_forward forward = {
+    .attention = TMB_ATTENTION_COMPRESSED,
+    .streams = TMB_STREAMS_MANIFOLD,
+    .mixer_block = "attn",
+    .embedding = "embed",
+    .head = "head",
+    .first_norm = "attn_norm",
+    .second_norm = "ffn_norm",
+    .leaves = {"w1", "w3", "w2"},
+    .paired = {NULL, true},
+    .theta = 1e4,
+    .eps = 1e-6,
+    .block = "ffn",
+    .router = "gate",
+    .correction = "gate.bias",
+    .use_correction = {NULL, true},
+    .hash = "gate.tid2eid",
+    .routing = TMB_ROUTING_SOFTPLUS,
+    .renormalize = {NULL, true},
+    .scaled = true,
+    .scale = 1.5,
+    .shared = "shared_experts",
+    .shared_key = "n_shared_experts",
+    .activation = TMB_ACTIVATION_LIMITED,
+};
 
 const tmb_arch tmb_arch_deepseek_v4 = {
     .name = "deepseek_v4",
@@ -49,7 +75,7 @@ const tmb_arch tmb_arch_deepseek_v4 = {
     .quirks = TMB_QUIRK_MLA,
     .engines_note =
         "engines run wo_a in groups and in the FP8 blocks it came in: keep attention in fp8-block",
-    .not_run = "its compressed attention and residual streams",
+    .forward = &forward,
     .cautions = cautions,
     .renames = renames,
 };

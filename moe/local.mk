@@ -187,6 +187,7 @@ libtombac_a_SOURCES +=           \
 	moe/infer/forward.c      \
 	moe/infer/forward.h      \
 	moe/infer/gqa.c          \
+	moe/infer/hyper.c        \
 	moe/infer/indexer.c      \
 	moe/infer/indexer.h      \
 	moe/infer/keys.c         \
@@ -202,6 +203,10 @@ libtombac_a_SOURCES +=           \
 	moe/infer/multiply.c     \
 	moe/infer/observe.h      \
 	moe/infer/post.c         \
+	moe/infer/ple.c          \
+	moe/infer/ple.h          \
+	moe/infer/pool_index.c   \
+	moe/infer/pool_index.h   \
 	moe/infer/residual.c     \
 	moe/infer/rope.c         \
 	moe/infer/rope.h         \

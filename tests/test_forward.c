@@ -151,6 +151,16 @@ static size_t other_keys(const uint64_t *bits, size_t bits_of, size_t position, 
     return other + (there != chosen);
 }
 
+/* Bits against index_mask [B, T, T] U8. */
+static void see_mask(seen *s, const tmb_index_seen *x, const uint8_t *mask)
+{
+    size_t length = s->s->length;
+    s->indexers++;
+    for (size_t i = 0; i < x->tokens; i++)
+        for (size_t k = 0; k <= i % length; k++)
+            s->other_keys += tmb_bit_at(x->seen + i * x->words, k) != (mask[i * length + k] != 0);
+}
+
 /* Bits against index_topk [B, T, k], of key heads [B, heads, T, k]. */
 static tmb_status see_index(void *ctx, const tmb_index_seen *x, tmb_err *err)
 {
@@ -161,6 +171,9 @@ static tmb_status see_index(void *ctx, const tmb_index_seen *x, tmb_err *err)
     snprintf(name, sizeof name, "index_topk.%d", x->layer);
     const int64_t *topk = reference_find(&s->s->ref, name, &t);
     s->indexers += topk != NULL;
+    snprintf(name, sizeof name, "index_mask.%d", x->layer);
+    const uint8_t *mask = reference_find(&s->s->ref, name, NULL);
+    if (mask) see_mask(s, x, mask);
     for (size_t i = 0; topk && i < x->tokens; i++)
         for (size_t h = 0; h < x->masks; h++) {
             size_t length = s->s->length, k = (size_t)t->shape[t->rank - 1];
@@ -192,6 +205,8 @@ static void check_reference(const subject *s)
     for (int i = 0; i < 8 && !index; i++) {
         char name[32];
         snprintf(name, sizeof name, "index_topk.%d", i);
+        reference_find(&s->ref, name, &index);
+        snprintf(name, sizeof name, "index_mask.%d", i);
         reference_find(&s->ref, name, &index);
     }
     if (index)
@@ -262,9 +277,9 @@ int main(int argc, char **argv)
         "llama4_mm",    "minimax_m2",        "kimi_k25_int4",   "qwen3_vl_moe", "qwen3_5_moe",
         "ernie4_5_moe", "nemotron_h_latent", "minimax_m3",      "deepseek_v4"};
     static const char *const own[] = {
-        "qwen2_moe",  "olmoe",       "deepseek_v2",  "deepseek_v3",
-        "kimi_k2",    "glm4_moe",    "llama4_text",  "qwen3_moe_window",
-        "qwen3_next", "glm_moe_dsa", "deepseek_v32", "nemotron_h", "deepseek_v4"};
+        "qwen2_moe",    "olmoe",       "deepseek_v2",      "deepseek_v3", "kimi_k2",
+        "glm4_moe",     "llama4_text", "qwen3_moe_window", "qwen3_next",  "glm_moe_dsa",
+        "deepseek_v32", "nemotron_h",  "deepseek_v4",      "qwen4_exp"};
     const char *srcdir = getenv("srcdir");
     char folder[4096], ref[4200];
     for (int i = 1; i < argc; i++) {

@@ -4,6 +4,7 @@
 #include "config.h"
 #include "kernels/cpu/cpu.h"
 #include "moe/infer/compress.h"
+#include "moe/infer/ple.h"
 #include "tests/random.h"
 #include "tests/tap.h"
 
@@ -162,8 +163,132 @@ static void check_streams(void)
     free(x), free(fn), free(base), free(out), free(read), free(mix), free(next), free(ref);
 }
 
+/* ------------------------------------------------------------------ hyper-connections */
+
+enum { RANK = 7 };
+
+/* A weight of the table's packing. */
+static tmb_weight packed(const tmb_nn *nn, const float *w, size_t out, size_t in)
+{
+    size_t values = tmb_packed_panels(out) * TMB_NN_PANEL * in;
+    tmb_weight p = {.out = out, .in = in};
+    p.packed = (tmb_packed){malloc(values * sizeof(float)), out, in, false};
+    nn->pack(&p.packed, 0, w, out, in);
+    return p;
+}
+
+static double sigmoid(double x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+/* What is read of x, and by how much a half's output goes to each stream. */
+static void gated_by_definition(const float *x, const float *norm, const float *down,
+                                const float *up, const float *inject, double *read, double *by)
+{
+    double normed[FLAT], low[RANK];
+    for (int s = 0; s < STREAMS; s++) {
+        double sum = 0;
+        for (int i = 0; i < HIDDEN; i++)
+            sum += (double)x[s * HIDDEN + i] * x[s * HIDDEN + i] / HIDDEN;
+        for (int i = s * HIDDEN; i < (s + 1) * HIDDEN; i++)
+            normed[i] = x[i] / sqrt(sum + 1e-5) * norm[i];
+    }
+    memset(read, 0, HIDDEN * sizeof *read);
+    for (int r = 0; r < RANK; r++) {
+        low[r] = 0;
+        for (int i = 0; i < FLAT; i++)
+            low[r] += down[r * FLAT + i] * normed[i] / STREAMS;
+        low[r] *= sigmoid(low[r]);
+    }
+    for (int i = 0; i < FLAT; i++) {
+        double gate = 0;
+        for (int r = 0; r < RANK; r++)
+            gate += up[i * RANK + r] * low[r];
+        read[i % HIDDEN] += sigmoid(gate) * normed[i] / STREAMS;
+    }
+    for (int s = 0; s < STREAMS; s++) {
+        double sum = 0;
+        for (int i = 0; i < FLAT; i++)
+            sum += inject[s * FLAT + i] * normed[i] / STREAMS;
+        by[s] = 2 * sigmoid(sum);
+    }
+}
+
+static void check_hyper(void)
+{
+    static const tmb_arch_forward rules = {.streams = TMB_STREAMS_HYPER};
+    float *x = numbers(ROWS * FLAT, 2), *norm = numbers(FLAT, 1), *down = numbers(RANK * FLAT, 1);
+    float *up = numbers(FLAT * RANK, 1), *inject = numbers(STREAMS * FLAT, 1);
+    float *out = numbers(ROWS * HIDDEN, 1), *read = malloc(ROWS * HIDDEN * sizeof *read);
+    float *mix = malloc(ROWS * STREAMS * sizeof *mix), *next = malloc(ROWS * FLAT * sizeof *next);
+    float *ref = malloc(ROWS * FLAT * sizeof *ref);
+    const tmb_nn *nn;
+    for (int t = 0; (nn = tmb_cpu_nn_at(t)); t++) {
+        tmb_decoder d = {.nn = nn, .threads = 2, .width = FLAT};
+        d.config = (tmb_config){.rules = &rules,
+                                .streams = STREAMS,
+                                .hidden = HIDDEN,
+                                .stream_rank = RANK,
+                                .eps = 1e-5f};
+        const tmb_streaming *s = tmb_streaming_of(&d.config);
+        tmb_mixing m = {.w = {packed(nn, down, RANK, FLAT), packed(nn, up, FLAT, RANK),
+                              packed(nn, inject, STREAMS, FLAT)}};
+        m.v[0].values = norm;
+        tmb_err err = {0};
+        memcpy(next, x, ROWS * FLAT * sizeof *x);
+        tmb_status status = s->read(&d, &m, next, ROWS, read, mix, &err);
+        if (!status) status = s->write(&d, next, out, mix, ROWS, &err);
+        double off = 0, want[HIDDEN], by[STREAMS];
+        for (int r = 0; r < ROWS; r++) {
+            gated_by_definition(x + r * FLAT, norm, down, up, inject, want, by);
+            for (int i = 0; i < HIDDEN; i++)
+                off = fmax(off, fabs(want[i] - read[r * HIDDEN + i]));
+            for (int j = 0; j < FLAT; j++)
+                off =
+                    fmax(off, fabs(x[r * FLAT + j] + by[j / HIDDEN] * out[r * HIDDEN + j % HIDDEN] -
+                                   next[r * FLAT + j]));
+        }
+        ok(!status && off < 1e-5, "%s: streams behind gates: %.1e", nn->name, off);
+        if (!t) memcpy(ref, next, ROWS * FLAT * sizeof *ref);
+        ok(!memcmp(next, ref, ROWS * FLAT * sizeof *ref), "%s: the reference's bytes", nn->name);
+        for (int i = 0; i < 3; i++)
+            free(m.w[i].packed.values);
+        free(d.packed_rows);
+    }
+    free(x), free(norm), free(down), free(up), free(inject), free(out), free(read), free(mix);
+    free(next), free(ref);
+}
+
+/* Multipliers of one show the hash: a bigram is the exclusive or of two ids. */
+static void check_grams(void)
+{
+    static const int64_t one[] = {1, 1, 1}, vocab[] = {1000, 7, 1000, 11},
+                         offset[] = {0, 1000, 1007, 2007};
+    static const int32_t ids[] = {40, 2, 300, 5};
+    tmb_grams g = {3, 2, 2, one, vocab, offset};
+    int64_t rows[4];
+    tmb_gram_rows(&g, ids, 0, rows);
+    ok(rows[0] == (40 ^ 2) && rows[1] == 1000 + (40 ^ 2) % 7,
+       "before the beginning stands the end");
+    tmb_gram_rows(&g, ids, 2, rows);
+    ok(rows[0] == (300 ^ 2) && rows[2] == 1007 + (300 ^ 2 ^ 2), "nothing of before an end is seen");
+    tmb_gram_rows(&g, ids, 3, rows);
+    ok(rows[0] == (5 ^ 300) && rows[3] == 2007 + (5 ^ 300 ^ 2) % 11, "three ids");
+    static const int64_t large[] = {INT64_MAX, 3, 5};
+    g.multiplier = large;
+    for (size_t p = 0; p < 4; p++) {
+        tmb_gram_rows(&g, ids, p, rows);
+        for (size_t h = 0; h < 4; h++)
+            if (rows[h] < offset[h] || rows[h] >= offset[h] + vocab[h]) p = 99;
+    }
+    ok(rows[0] >= 0, "products that overflow stay within the table");
+}
+
 int main(void)
 {
+    check_hyper();
+    check_grams();
     check_entries(4, true);
     check_entries(3, true);
     check_entries(8, false);

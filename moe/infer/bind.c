@@ -124,6 +124,14 @@ static const char *or_usual(const char *told, const char *usual)
     return told ? told : usual;
 }
 
+/* The norm in front of a half; told as "": there is none. */
+static tmb_status bind_layer_norm(tmb_binder *b, tmb_vector *v, const char *told, const char *usual)
+{
+    if (told && !*told) return TMB_OK;
+    tmb_bind_part(b, "", or_usual(told, usual));
+    return tmb_bind_norm(b, v, b->d->config.hidden);
+}
+
 static tmb_status bind_layer(tmb_binder *b)
 {
     const tmb_config *c = &b->d->config;
@@ -133,14 +141,12 @@ static tmb_status bind_layer(tmb_binder *b)
     tmb_halves halves = c->layer[l->index].halves;
     if (streaming) TRY(streaming->bind(b));
     if (halves != TMB_HALVES_SECOND) {
-        tmb_bind_part(b, "", or_usual(r->first_norm, "input_layernorm"));
-        TRY(tmb_bind_norm(b, &l->input_norm, c->hidden));
+        TRY(bind_layer_norm(b, &l->input_norm, r->first_norm, "input_layernorm"));
         l->block = tmb_block_of(c, l->index);
         TRY(l->block->bind(b));
     }
     if (halves == TMB_HALVES_FIRST) return TMB_OK;
-    tmb_bind_part(b, "", or_usual(r->second_norm, "post_attention_layernorm"));
-    TRY(tmb_bind_norm(b, &l->post_norm, c->hidden));
+    TRY(bind_layer_norm(b, &l->post_norm, r->second_norm, "post_attention_layernorm"));
     return tmb_bind_mlp(b);
 }
 
@@ -181,8 +187,9 @@ tmb_status tmb_decoder_bind(tmb_decoder *d, tmb_err *err)
                         tmb_bind_shard(&b, t), t->name, c->hidden);
     d->embedding = t;
     d->config.vocab = (size_t)t->shape[0];
-    tmb_bind_name(&b, "%s%s", d->model->prefix, or_usual(c->rules->last_norm, "norm"));
-    TRY(tmb_bind_norm(&b, &d->final_norm, c->hidden));
+    const char *last = or_usual(c->rules->last_norm, "norm");
+    tmb_bind_name(&b, "%s%s", d->model->prefix, last);
+    if (*last) TRY(tmb_bind_norm(&b, &d->final_norm, c->hidden));
     const tmb_streaming *streaming = tmb_streaming_of(c);
     if (streaming) TRY(streaming->bind_last(&b));
     TRY(bind_head(&b));

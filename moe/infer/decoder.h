@@ -49,6 +49,7 @@ typedef struct tmb_mixing {
 } tmb_mixing;
 
 typedef struct tmb_run tmb_run;
+typedef struct tmb_ple tmb_ple;
 typedef struct tmb_binder tmb_binder;
 typedef struct tmb_decoder_layer tmb_decoder_layer;
 
@@ -78,6 +79,7 @@ struct tmb_decoder_layer {
     const tmb_tensor *hash_table; /* the experts of each token id, NULL: the router chooses */
     int64_t *hash;                /* [vocab, top_k] while it is loaded */
     tmb_mixing mixing[2];         /* of the two halves */
+    tmb_ple *ple;                 /* n-grams that are added in front, NULL: none */
     tmb_weight own[TMB_OWN_WEIGHTS];
     tmb_vector own_vector[TMB_OWN_VECTORS];
     tmb_weight *experts; /* [n_experts][TMB_MLP] */
@@ -228,11 +230,12 @@ void tmb_residual_begin(const tmb_decoder *d, float *x, size_t rows);
 /* Floats of a token's run->mix; bytes that reading and writing take beside it. */
 size_t tmb_mix_floats(const tmb_config *c);
 uint64_t tmb_residual_bytes(const tmb_decoder *d, uint64_t tokens);
-/* Streams of their own kind: manifold.c. */
+/* Streams of their own kind: manifold.c, hyper.c. */
 struct tmb_binder;
 typedef struct tmb_streaming {
     tmb_status (*bind)(struct tmb_binder *b);      /* of binder->layer */
     tmb_status (*bind_last)(struct tmb_binder *b); /* of the head */
+    tmb_status (*enter)(tmb_run *run);             /* in front of a layer; NULL: nothing is done */
     /* read [rows, hidden] of x [rows, width]; mix [rows, tmb_mix_floats()]. */
     tmb_status (*read)(tmb_decoder *d, const tmb_mixing *m, const float *x, size_t rows,
                        float *read, float *mix, tmb_err *err);

@@ -187,6 +187,10 @@ static void finish_row(void *ctx, size_t i)
         d->nn->rms_norm(out, out, t->run->layer->own_vector[NORM].values, n->value_dim,
                         d->config.eps);
     out = t->out + (t->first + i) * t->s.values;
+    if (n->sigmoid) {
+        d->nn->gate(out, z, t->s.values);
+        return;
+    }
     d->nn->swiglu(z, out, t->s.values);
     memcpy(out, z, t->s.values * sizeof *out);
 }

@@ -4,6 +4,7 @@
 #include "moe/infer/attention.h"
 #include "moe/infer/bind.h"
 #include "moe/infer/block_index.h"
+#include "moe/infer/pool_index.h"
 
 static tmb_status bind_gqa(tmb_binder *b)
 {
@@ -23,7 +24,8 @@ static tmb_status bind_gqa(tmb_binder *b)
         TRY(tmb_bind_norm(b, &l->k_norm, whole ? kv : c->head_dim));
     }
     TRY(tmb_attention_biases(b));
-    if (c->layer[l->index].indexes) TRY(tmb_block_index_bind(b));
+    if (c->layer[l->index].indexes)
+        TRY(c->rules->block_indexer ? tmb_block_index_bind(b) : tmb_pool_index_bind(b));
     if (!c->rules->sinks) return TMB_OK;
     tmb_bind_part(b, at, "sinks");
     return tmb_bind_vector(b, &l->sinks, "", c->heads);
@@ -63,7 +65,8 @@ static tmb_status keys_gqa(tmb_heads *s)
         tmb_turn_rows(&t, run->tokens);
     }
     TRY(tmb_attention_show_kv(s));
-    return indexes ? tmb_block_index_choose(s) : TMB_OK;
+    if (!indexes) return TMB_OK;
+    return c->rules->block_indexer ? tmb_block_index_choose(s) : tmb_pool_index_choose(s);
 }
 /* Rows of attention's output behind the gates that lie beside the queries. */
 typedef struct gating {
@@ -124,7 +127,9 @@ static uint64_t bytes_gqa(const tmb_decoder *d, const tmb_decoder_layer *l, uint
     uint64_t bytes = tmb_attention_bytes(d, tokens, longest, 2 * c->kv_heads * c->head_dim,
                                          l->q.out, c->hidden + c->heads * c->v_dim);
     if (!c->layer[l->index].indexes) return bytes;
-    return tmb_bytes_add(bytes, tmb_block_index_bytes(c, tokens, longest, d->threads));
+    uint64_t index = c->rules->block_indexer ? tmb_block_index_bytes(c, tokens, longest, d->threads)
+                                             : tmb_pool_index_bytes(c, tokens, longest, d->threads);
+    return tmb_bytes_add(bytes, index);
 }
 
 const tmb_block tmb_block_gqa = {.bind = bind_gqa, .run = run_gqa, .bytes = bytes_gqa};

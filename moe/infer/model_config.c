@@ -2,6 +2,7 @@
 #include "config.h"
 #include "moe/infer/model_config.h"
 #include "moe/infer/keys.h"
+#include "moe/infer/ple.h"
 #include "moe/infer/rope.h"
 #include "moe/model/dims.h"
 
@@ -212,9 +213,60 @@ static void read_compressed(tmb_config *c, tmb_keys *k)
         tmb_keys_fail(k, TMB_EDATA, "qk_rope_head_dim", "%zu is more than a head has", c->rope_dim);
 }
 
+/* Qwen4: attention layers choose blocks by their mean. */
+static void read_pool_index(tmb_config *c, tmb_keys *k)
+{
+    int64_t budget = tmb_key_integer(k, "indexer_budget", 1, POSITIONS_MAX, -1);
+    c->index.heads = (size_t)tmb_key_integer(k, "indexer_n_heads", 1, HEADS_MAX, -1);
+    c->index.dim = width(k, "indexer_head_dim", -1);
+    c->index.block = width(k, "indexer_compress_ratio", -1);
+    c->index.keep = (size_t)budget / c->index.block;
+    if (tmb_key_integer(k, "indexer_kv_heads", 1, HEADS_MAX, 1) != 1)
+        tmb_keys_fail(k, TMB_EUNAVAILABLE, "indexer_kv_heads", "more than one is not run yet");
+    if (!k->status && c->rope.dims > c->index.dim)
+        tmb_keys_fail(k, TMB_EDATA, "indexer_head_dim", "%zu dimensions of a head turn",
+                      c->rope.dims);
+    for (int i = 0; i < c->layers; i++)
+        c->layer[i].indexes = c->layer[i].kind == TMB_LAYER_ATTENTION;
+}
+
+/* Qwen4: which layers add n-grams, counted from 1. */
+static void read_grams(tmb_config *c, tmb_keys *k)
+{
+    const tmb_json *ids = tmb_key_list(k, "ple_layer_ids", 1);
+    const tmb_json *eos = tmb_json_get(k->in, "eos_token_id");
+    size_t n = ids ? tmb_json_size(ids) : 0;
+    for (size_t i = 0; i < n; i++) {
+        int64_t layer = 0;
+        if (!tmb_json_integer(tmb_json_at(ids, i), &layer) || layer < 1 || layer > c->layers ||
+            c->layer[layer - 1].kind != TMB_LAYER_DELTA)
+            tmb_keys_fail(k, TMB_EDATA, "ple_layer_ids",
+                          "must be numbers from 1 of layers with linear attention");
+        else
+            c->layer[layer - 1].grams = true;
+    }
+    if (!n || k->status) return;
+    c->hands_id = true;
+    c->gram_size = (size_t)tmb_key_integer(k, "ngram_size", 2, TMB_GRAM_MAX, 3);
+    c->gram_heads = (size_t)tmb_key_integer(k, "heads_per_ngram", 1, HEADS_MAX, 8);
+    c->gram_width = width(k, "ple_embed_dim", (int64_t)c->hidden);
+    c->gram_taps = (size_t)tmb_key_integer(k, "ple_conv_kernel_size", 1, 1024, 4);
+    c->gram_shards = (size_t)tmb_key_integer(k, "split_ngram_parts", 1, WIDTH_MAX, 512);
+    if (tmb_json_is_array(eos)) eos = tmb_json_at(eos, 0);
+    if (!tmb_json_integer(eos, &c->eos) || c->eos < 0)
+        tmb_keys_fail(k, TMB_EDATA, "eos_token_id", "must be an id; n-grams end there");
+    if (!k->status && c->gram_width % ((c->gram_size - 1) * c->gram_heads))
+        tmb_keys_fail(k, TMB_EDATA, "ple_embed_dim", "%zu is not divisible by the %zu heads",
+                      c->gram_width, (c->gram_size - 1) * c->gram_heads);
+}
+
 static void read_streams(tmb_config *c, tmb_keys *k)
 {
     c->streams = 1;
+    if (c->rules->streams == TMB_STREAMS_HYPER) {
+        c->streams = (size_t)tmb_key_integer(k, "hc_count", 1, 64, 4);
+        c->stream_rank = width(k, "hc_lowrank", 320);
+    }
     if (c->rules->streams != TMB_STREAMS_MANIFOLD) return;
     c->streams = (size_t)tmb_key_integer(k, "hc_mult", 1, 64, 4);
     c->rounds = (int)tmb_key_integer(k, "hc_sinkhorn_iters", 1, 1000, 20);
@@ -225,6 +277,8 @@ static void read_index(tmb_config *c, tmb_keys *k)
 {
     if (c->rules->attention == TMB_ATTENTION_COMPRESSED) read_compressed(c, k);
     if (c->rules->block_indexer) read_block_index(c, k);
+    if (c->rules->pool_indexer) read_pool_index(c, k);
+    if (c->rules->streams == TMB_STREAMS_HYPER) read_grams(c, k);
     if (!c->rules->indexer) return;
     c->index.heads = (size_t)tmb_key_integer(k, "index_n_heads", 1, HEADS_MAX, 64);
     c->index.dim = width(k, "index_head_dim", 128);
@@ -247,12 +301,16 @@ static void read_delta(tmb_config *c, tmb_keys *k)
         const char *name = tmb_json_string(tmb_json_at(types, (size_t)i));
         bool linear = types ? name && !strcmp(name, "linear_attention") : (i + 1) % turn != 0;
         c->layer[i].kind = linear ? TMB_LAYER_DELTA : TMB_LAYER_ATTENTION;
-        if (types && !linear && (!name || strcmp(name, "full_attention") != 0))
+        bool sparse = name && c->rules->pool_indexer && !strcmp(name, "qwen_sparse_attention");
+        if (types && !linear && !sparse && (!name || strcmp(name, "full_attention") != 0))
             tmb_keys_fail(k, TMB_EUNAVAILABLE, "layer_types",
                           "'%.60s' is not run yet; full_attention and linear_attention are",
                           name ? name : "(no text)");
     }
+    const char *gate = tmb_key_text(k, "output_gate_type");
+    expect(k, "output_gate_type", (const char *const[]){"sigmoid", "silu", "swish", NULL});
     struct tmb_linear_config *l = &c->linear;
+    l->sigmoid = gate && !strcmp(gate, "sigmoid");
     l->key_heads = (size_t)tmb_key_integer(k, "linear_num_key_heads", 1, HEADS_MAX, 16);
     l->value_heads = (size_t)tmb_key_integer(k, "linear_num_value_heads", 1, HEADS_MAX, 32);
     l->key_dim = width(k, "linear_key_head_dim", 128);

@@ -48,6 +48,7 @@ typedef struct tmb_layer_config {
     tmb_layer_kind kind;
     tmb_halves halves;
     tmb_view view;
+    bool grams;   /* adds n-grams of ids in front (PLE) */
     bool indexes; /* has an indexer of its own */
     bool second;  /* turns by the second rope */
     bool hashed;  /* a token's id says which experts it goes to */
@@ -65,6 +66,7 @@ typedef struct tmb_config {
     bool output_gate, norms_from_one;
     struct tmb_linear_config { /* the gated delta rule */
         size_t key_heads, value_heads, key_dim, value_dim, taps;
+        bool sigmoid; /* the gate behind the norm, else SiLU */
     } linear;
     struct tmb_mamba_config {
         size_t heads, head_dim, groups, state, taps;
@@ -95,6 +97,10 @@ typedef struct tmb_config {
     size_t streams;             /* residual streams, 1: the usual one */
     int rounds;                 /* of Sinkhorn and Knopp */
     float stream_eps;
+    size_t stream_rank; /* of the gates of hyper-connections */
+    size_t gram_size, gram_heads, gram_width, gram_taps,
+        gram_shards; /* PLE; size 0: there is none */
+    int64_t eos;
     size_t out_groups, out_rank; /* compressed attention: of the output projection */
     bool hands_id;               /* a token's id goes through the layers */
     tmb_layer_config *layer;     /* [layers] */

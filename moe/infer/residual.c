@@ -5,10 +5,11 @@
 
 #include <string.h>
 
-extern const tmb_streaming tmb_streaming_manifold;
+extern const tmb_streaming tmb_streaming_hyper, tmb_streaming_manifold;
 
 static const tmb_streaming *const streamings[] = {
     [TMB_STREAMS_ONE] = NULL,
+    [TMB_STREAMS_HYPER] = &tmb_streaming_hyper,
     [TMB_STREAMS_MANIFOLD] = &tmb_streaming_manifold,
 };
 
@@ -90,10 +91,15 @@ tmb_status tmb_residual_read(tmb_run *run, int half, const tmb_vector *norm)
 {
     const tmb_config *c = &run->d->config;
     const tmb_streaming *s = tmb_streaming_of(c);
+    if (!half && s && s->enter && run->tokens) TRY(s->enter(run));
     if (s && run->tokens)
         TRY(s->read(run->d, &run->layer->mixing[half], run->batch->x, run->tokens, run->copy,
                     run->mix, run->err));
     run->read = s ? run->copy : compact(run);
+    if (!norm->tensor) { /* what is read is normed already */
+        memcpy(run->h, run->read, run->tokens * c->hidden * sizeof *run->h);
+        return TMB_OK;
+    }
     tmb_norm_rows(run->d, run->h, run->read, norm, run->tokens, c->hidden, c->hidden, c->eps);
     return TMB_OK;
 }

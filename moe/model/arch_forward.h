@@ -23,6 +23,7 @@ typedef enum tmb_attention {
 /* How a token's state goes from half to half. */
 typedef enum tmb_streams {
     TMB_STREAMS_ONE,
+    TMB_STREAMS_HYPER,    /* hc_count of them behind low-rank gates; PLE layers add n-grams */
     TMB_STREAMS_MANIFOLD, /* hc_mult of them, mixed by matrices that Sinkhorn and Knopp balance */
 } tmb_streams;
 
@@ -98,6 +99,7 @@ typedef struct tmb_arch_forward {
     bool indexer;              /* MLA: sparse attention, index_topk … */
     tmb_switch index_paired;   /* neighbours rotate together in the indexer's heads */
     bool index_shared;         /* index_topk_freq … : not every layer has an indexer */
+    bool pool_indexer;         /* GQA: indexer_budget … : blocks by their mean index key */
     bool block_indexer;        /* GQA: sparse_attention_config, blocks of keys */
     tmb_switch norms_from_one; /* norm weights are stored as distances from one */
     tmb_switch attention_bias; /* the projections in `biased` must have a bias */

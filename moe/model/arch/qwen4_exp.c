@@ -30,6 +30,15 @@ static const tmb_arch_fuse fuses[] = {
     TMB_FUSE_GDN,
     TMB_FUSES_END,
 };
+static const tmb_arch_forward forward = {
+    TMB_FORWARD_QWEN3_NEXT,
+    .renormalize = {"norm_topk_prob", true},
+    .streams = TMB_STREAMS_HYPER,
+    .pool_indexer = true,
+    .first_norm = "",
+    .second_norm = "",
+    .last_norm = "",
+};
 
 const tmb_arch tmb_arch_qwen4_exp = {
     .name = "qwen4_exp",
@@ -40,5 +49,5 @@ const tmb_arch tmb_arch_qwen4_exp = {
     .stack = TMB_STACK_OI,
     /* models/qwen4_exp/nvidia/model.py, without_modelopt_fp4() */
     .quirks = TMB_QUIRK_NO_KV_FP8 | TMB_QUIRK_NVFP4_BY_KEYS,
-    .not_run = "its linear attention and residual streams",
+    .forward = &forward,
 };

@@ -152,16 +152,16 @@ tmb_status tmb_attention_run(tmb_run *run, float *out, const tmb_attention_kind 
     return status;
 }
 
-uint64_t tmb_attention_bytes(const tmb_decoder *d, uint64_t tokens, uint64_t longest, uint64_t kept,
-                             uint64_t part, uint64_t hooked)
+uint64_t tmb_attention_bytes(const tmb_decoder *d, uint64_t tokens, uint64_t longest,
+                             const tmb_attention_room *room)
 {
     const tmb_config *c = &d->config;
     uint64_t some = tokens < TMB_PART_TOKENS ? tokens : TMB_PART_TOKENS;
     some = some > longest ? some : longest;
     uint64_t bytes = tokens * sizeof(size_t);
-    bytes = tmb_bytes_add(bytes, tmb_bytes_floats(tokens, c->heads * c->v_dim + kept));
-    bytes = tmb_bytes_add(bytes, tmb_bytes_floats(some, part));
-    bytes = tmb_bytes_add(bytes, (uint64_t)d->threads * tmb_attend_bytes(c, longest));
-    if (d->hooks.activation) bytes = tmb_bytes_add(bytes, tmb_bytes_floats(tokens, hooked));
-    return bytes;
+    bytes = tmb_bytes_add(bytes, tmb_bytes_floats(tokens, c->heads * c->v_dim + room->kept));
+    if (d->hooks.activation) bytes = tmb_bytes_add(bytes, tmb_bytes_floats(tokens, room->hooked));
+    uint64_t attending = tmb_bytes_add(tmb_bytes_floats(some, room->part),
+                                       (uint64_t)d->threads * tmb_attend_bytes(c, room->keys));
+    return tmb_bytes_add(bytes, attending > room->making ? attending : room->making);
 }

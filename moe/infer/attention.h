@@ -55,10 +55,14 @@ tmb_status tmb_attention_run(tmb_run *run, float *out, const tmb_attention_kind 
 tmb_status tmb_attention_show_kv(tmb_heads *s) TMB_CHECKED;
 /* Whether the layer's queries and keys turn. */
 bool tmb_attention_turns(const tmb_run *run);
-/* Bytes of a run, where `kept` and `part` floats a token are held for the batch and for a part
- * beside positions, output, queries, and what hooks copy of `hooked` floats a token. */
-uint64_t tmb_attention_bytes(const tmb_decoder *d, uint64_t tokens, uint64_t longest, uint64_t kept,
-                             uint64_t part, uint64_t hooked);
+/* What a run holds, in floats of a token: for the batch beside positions and output, for a part of
+ * it, and what hooks copy; `making`: bytes that making keys takes and gives back; `keys` of the
+ * longest sequence. */
+typedef struct tmb_attention_room {
+    uint64_t kept, part, hooked, making, keys;
+} tmb_attention_room;
+uint64_t tmb_attention_bytes(const tmb_decoder *d, uint64_t tokens, uint64_t longest,
+                             const tmb_attention_room *room);
 /* Biases that config.json tells of are there. */
 struct tmb_binder;
 tmb_status tmb_attention_biases(struct tmb_binder *b) TMB_CHECKED;

@@ -405,20 +405,26 @@ static uint64_t bytes_compressed(const tmb_decoder *d, const tmb_decoder_layer *
 {
     const tmb_config *c = &d->config;
     size_t ratio = c->layer[l->index].ratio;
-    uint64_t out = c->heads * c->head_dim, middle = c->out_groups * (c->out_rank + 1);
-    uint64_t kept = c->head_dim + c->q_rank + 2 * middle, index = 0;
+    uint64_t out = c->heads * c->head_dim, middle = c->out_groups * c->out_rank;
+    tmb_attention_room room = {.kept = c->head_dim + c->q_rank + 2 * middle + c->out_groups,
+                               .part = out,
+                               .hooked = c->hidden + c->q_rank + out + middle,
+                               .keys = longest};
     if (ratio) {
-        uint64_t keys = longest + longest / ratio;
-        kept += 3 * c->head_dim + (keys + 63) / 64 * 2 + 2 * l->own[KV].out + 8;
-        if (has_indexer(l)) {
-            kept += (c->index.heads + 2) * (c->index.dim + 1) + 2 * l->own[INDEX_KV].out +
-                    (longest / ratio + 63) / 64 * 2;
-            index = (uint64_t)d->threads * tmb_index_bytes(c->index.dim, longest);
-        }
-        index = tmb_bytes_add(index, (uint64_t)d->threads * tmb_attend_bytes(c, keys));
+        /* entries, values and gates, of the indexer too, and its choice */
+        uint64_t rows = c->head_dim + 2 * l->own[KV].out + 8;
+        room.keys = longest + longest / ratio;
+        room.kept += 2 * c->head_dim + (room.keys / 64 + 1) * 2;
+        if (has_indexer(l))
+            rows += (c->index.heads + 1) * (c->index.dim + 1) + 2 * l->own[INDEX_KV].out +
+                    (longest / ratio / 64 + 1) * 2;
+        if (d->hooks.activation) rows += c->hidden + c->q_rank;
+        room.making = tmb_bytes_floats(tokens, rows);
+        if (has_indexer(l))
+            room.making = tmb_bytes_add(
+                room.making, (uint64_t)d->threads * tmb_index_bytes(c->index.dim, longest / ratio));
     }
-    uint64_t hooked = 3 * c->hidden + 2 * c->q_rank + out + middle;
-    return tmb_bytes_add(index, tmb_attention_bytes(d, tokens, longest, kept, out, hooked));
+    return tmb_attention_bytes(d, tokens, longest, &room);
 }
 
 const tmb_block tmb_block_compressed = {

@@ -124,12 +124,17 @@ static uint64_t bytes_gqa(const tmb_decoder *d, const tmb_decoder_layer *l, uint
                           uint64_t longest)
 {
     const tmb_config *c = &d->config;
-    uint64_t bytes = tmb_attention_bytes(d, tokens, longest, 2 * c->kv_heads * c->head_dim,
-                                         l->q.out, c->hidden + c->heads * c->v_dim);
-    if (!c->layer[l->index].indexes) return bytes;
-    uint64_t index = c->rules->block_indexer ? tmb_block_index_bytes(c, tokens, longest, d->threads)
-                                             : tmb_pool_index_bytes(c, tokens, longest, d->threads);
-    return tmb_bytes_add(bytes, index);
+    tmb_attention_room room = {.kept = 2 * c->kv_heads * c->head_dim,
+                               .part = l->q.out,
+                               .hooked = c->hidden + c->heads * c->v_dim,
+                               .keys = longest};
+    if (c->layer[l->index].indexes) {
+        room.kept += 2 * ((longest + 63) / 64) * (c->rules->block_indexer ? c->index.heads : 1);
+        room.making = c->rules->block_indexer
+                          ? tmb_block_index_bytes(c, tokens, longest, d->threads)
+                          : tmb_pool_index_bytes(c, tokens, longest, d->threads);
+    }
+    return tmb_attention_bytes(d, tokens, longest, &room);
 }
 
 const tmb_block tmb_block_gqa = {.bind = bind_gqa, .run = run_gqa, .bytes = bytes_gqa};

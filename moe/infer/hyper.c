@@ -173,7 +173,8 @@ static uint64_t bytes(const tmb_decoder *d, uint64_t rows)
     const tmb_config *c = &d->config;
     uint64_t mixed =
         tmb_bytes_floats(rows < ROWS ? rows : ROWS, 2 * c->streams * c->hidden + c->stream_rank);
-    return tmb_bytes_add(mixed, tmb_ple_bytes(d, rows));
+    uint64_t grams = tmb_ple_bytes(d, rows);
+    return mixed > grams ? mixed : grams;
 }
 
 const tmb_streaming tmb_streaming_hyper = {.bind = bind_layer,

@@ -107,7 +107,7 @@ uint64_t tmb_decoder_bytes(const tmb_decoder *d, size_t tokens, size_t longest)
     }
     uint64_t rows = tmb_bytes_floats(tokens, (d->width != c->hidden ? 3 : 2) * c->hidden);
     rows = tmb_bytes_add(rows, tmb_bytes_floats(tokens, tmb_mix_floats(c)));
-    rows = tmb_bytes_add(rows, tmb_residual_bytes(d, tokens));
+    halves = most(halves, tmb_residual_bytes(d, tokens));
     uint64_t run = tmb_bytes_add(tmb_bytes_add(weights, halves), rows);
     uint64_t head = tmb_bytes_add(tmb_bytes_floats(tokens, c->hidden),
                                   tmb_bytes_floats(TMB_HEAD_PANELS * TMB_NN_PANEL, c->hidden));

@@ -238,16 +238,18 @@ static uint64_t bytes_mla(const tmb_decoder *d, const tmb_decoder_layer *l, uint
                           uint64_t longest)
 {
     const tmb_config *c = &d->config;
-    uint64_t kept = 2 * c->kv_rank + c->rope_dim + c->q_rank, index = 0;
+    tmb_attention_room room = {.kept = 2 * c->kv_rank + c->rope_dim + c->q_rank,
+                               .part = l->q.out + expanded(c),
+                               .hooked = c->hidden + c->kv_rank + c->q_rank + c->heads * c->v_dim,
+                               .keys = longest};
     if (c->index.heads) {
-        kept += (longest + 63) / 64 * 2;
-        index = (c->index.heads + 1) * (c->index.dim + 1) + c->hidden + c->q_rank;
-        index = tmb_bytes_add(tmb_bytes_floats(tokens, index),
-                              (uint64_t)d->threads * tmb_index_bytes(c->index.dim, longest));
+        uint64_t rows = (c->index.heads + 1) * c->index.dim + c->index.heads;
+        if (d->hooks.activation) rows += c->hidden + c->q_rank;
+        room.kept += (longest + 63) / 64 * 2 + 4;
+        room.making = tmb_bytes_add(tmb_bytes_floats(tokens, rows),
+                                    (uint64_t)d->threads * tmb_index_bytes(c->index.dim, longest));
     }
-    uint64_t bytes = tmb_attention_bytes(d, tokens, longest, kept, l->q.out + expanded(c),
-                                         c->hidden + c->kv_rank + c->q_rank + c->heads * c->v_dim);
-    return tmb_bytes_add(bytes, index);
+    return tmb_attention_bytes(d, tokens, longest, &room);
 }
 
 const tmb_block tmb_block_mla = {.bind = bind_mla, .run = run_mla, .bytes = bytes_mla};

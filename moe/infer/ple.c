@@ -286,6 +286,6 @@ uint64_t tmb_ple_bytes(const tmb_decoder *d, uint64_t tokens)
     const tmb_config *c = &d->config;
     if (!c->gram_size) return 0;
     size_t all = channels(c);
-    uint64_t rows = 2 * c->gram_width + c->hidden + 2 * all + 4;
+    uint64_t rows = (d->hooks.activation ? 2 : 1) * c->gram_width + c->hidden + 2 * all + 4;
     return tmb_bytes_add(tmb_bytes_floats(tokens, rows), tmb_bytes_floats(2 * c->gram_taps, all));
 }

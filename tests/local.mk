@@ -17,6 +17,7 @@ check_PROGRAMS +=           \
 	tests/test_faults         \
 	tests/test_data           \
 	tests/test_diagnose_archs \
+	tests/test_diagnose       \
 	tests/test_engines        \
 	tests/test_fly            \
 	tests/test_formats        \
@@ -66,6 +67,7 @@ dist_check_SCRIPTS +=       \
 	tests/bench.test        \
 	tests/cli.test          \
 	tests/demo.test         \
+	tests/diagnose.test     \
 	tests/docs.test         \
 	tests/help.test         \
 	tests/layers.test       \

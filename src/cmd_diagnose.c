@@ -85,16 +85,6 @@ static void close_pair(pair *p)
     tmb_job_close(&p->ref);
 }
 
-static tmb_status open_store(tmb_store **store, const options *o, tmb_err *err)
-{
-    char *path = NULL;
-    if (!o->out) return TMB_OK;
-    if (asprintf(&path, "%s/routing.h5", o->out) < 0) return tmb_fail_memory(err, 0, "a path");
-    tmb_status status = tmb_store_create(store, path, TMB_TRACES_KIND, TMB_TRACES_VERSION, err);
-    free(path);
-    return status;
-}
-
 static tmb_status print_json(const tmb_diagnosis *d, tmb_err *err)
 {
     tmb_json *root = tmb_report_json(d);
@@ -136,15 +126,19 @@ static tmb_status diagnose(pair *p, const options *o, tmb_err *err)
                                  .ranks = o->ranks ? o->ranks : 1,
                                  .threads = o->common.threads,
                                  .scratch = o->out};
-    tmb_status status = open_store(&store, o, err);
-    want.store = store;
+    char *routing = NULL;
+    if (o->out && asprintf(&routing, "%s/routing.h5", o->out) < 0)
+        return tmb_fail_memory(err, 0, "a path");
+    want.routing = routing;
+    want.store = &store;
     tmb_stop_install();
     tmb_meter_open(&meter, &o->common);
     want.run.watch = tmb_meter_watch(&meter);
-    if (!status) status = tmb_diagnose(&d, &p->of_ref, &p->of_other, p->data, &want, err);
+    tmb_status status = tmb_diagnose(&d, &p->of_ref, &p->of_other, p->data, &want, err);
     tmb_meter_close(&meter);
     if (!status && d) status = deliver(p, d, store, o, err);
     tmb_store_close(store);
+    free(routing);
     tmb_diagnosis_free(d);
     return status;
 }

@@ -30,7 +30,7 @@ static size_t replicates(const tmb_lock_rank *r)
 
 static tmb_store *store_of(const tmb_lock_rank *r)
 {
-    return r->leads ? r->job->diagnose->store : NULL;
+    return r->leads ? *r->job->diagnose->store : NULL;
 }
 
 tmb_status tmb_lock_sum_open(tmb_lock_rank *r, tmb_err *err)
@@ -51,8 +51,11 @@ tmb_status tmb_lock_sum_open(tmb_lock_rank *r, tmb_err *err)
     r->job->diagnosis = tmb_diagnosis_new(r->job->layers);
     if (!s->draws || !s->over || !r->job->diagnosis)
         return tmb_fail_memory(err, each * 16, "the bootstrap");
+    if (r->job->diagnose->routing)
+        TRY(tmb_store_create(r->job->diagnose->store, r->job->diagnose->routing, TMB_TRACES_KIND,
+                             TMB_TRACES_VERSION, err));
     if (!r->job->traces) return TMB_OK;
-    return tmb_traces_begin(r->job->diagnose->store, r, err);
+    return tmb_traces_begin(store_of(r), r, err);
 }
 
 void tmb_lock_sum_close(tmb_lock_rank *r)
@@ -385,6 +388,7 @@ tmb_status tmb_diagnose(tmb_diagnosis **out, const tmb_variant *ref, const tmb_v
                         .diagnose = options,
                         .traces = options->traces};
     *out = NULL;
+    if (options->routing) *options->store = NULL;
     TRY(tmb_boot_open(&job.boot, data->n_sequences, options->replicates, options->seed, err));
     tmb_status status = tmb_lock_run(&job, err);
     if (status)

@@ -32,11 +32,11 @@ typedef struct tmb_lock_job {
     bool head;
     bool noise;
     const tmb_diagnose_options *diagnose; /* with full */
-    bool traces;                          /* diagnose->store takes them, at rank 0 */
+    bool traces;                          /* into the file of diagnose->store */
     size_t noise_step;                    /* every so manyth sequence is rerun */
     tmb_boot boot;                        /* with full */
     size_t layers, hidden, vocab;
-    size_t width, state; /* floats of a token between layers, of them hidden state */
+    size_t width, state;      /* floats of a token between layers, of them hidden state */
     tmb_diagnosis *diagnosis; /* with full: made by rank 0 */
     tmb_scores *scores;       /* [n] without full: rank 0 of this process fills them */
 } tmb_lock_job;

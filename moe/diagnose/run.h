@@ -109,8 +109,10 @@ typedef struct tmb_diagnose_options {
     uint32_t replicates; /* 0: TMB_BOOT_REPLICATES */
     uint32_t ep_ranks;   /* 0: 8, or as many as there are experts */
     bool no_noise;       /* no rerun of the reference */
-    bool traces;         /* every token's routing too (traces.h) */
-    tmb_store *store;    /* where to; rank 0 alone needs it, borrowed */
+    const char *routing; /* routing.h5 to begin, at rank 0; NULL: none */
+    tmb_store *
+        *store;  /* with routing: gets the open file, the caller's; NULL where rank 0 is not */
+    bool traces; /* every token's routing goes into it (traces.h) */
 } tmb_diagnose_options;
 
 /* Everything of a diagnosis but its causes, verdict, and the manifest's models and recipe.

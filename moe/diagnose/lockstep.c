@@ -72,10 +72,8 @@ static tmb_status open_model(tmb_lock_rank *r, tmb_lock_model *m, const tmb_vari
                              .nn = nn};
     m->variant = v;
     m->set = set;
-    if (nn)
-        o.hooks = tmb_noise_hooks();
-    else if (v->open)
-        TRY(v->open(v, &o.hooks, &m->own, err));
+    if (v->open) TRY(v->open(v, &m->hooks, &m->own, err));
+    o.hooks = nn ? tmb_noise_hooks(&m->hooks) : m->hooks;
     TRY(tmb_decoder_open(&m->decoder, v->model, &o, err));
     tmb_decoder_reach(m->decoder, r->job->data->longest);
     return TMB_OK;

@@ -52,8 +52,9 @@ typedef struct tmb_lock_set {
 typedef struct tmb_lock_model {
     const tmb_variant *variant;
     tmb_decoder *decoder;
-    void *own; /* of its hooks */
-    float *x;  /* [tokens of its set, width] */
+    tmb_hooks hooks; /* the variant's */
+    void *own;       /* of its hooks */
+    float *x;        /* [tokens of its set, width] */
     const tmb_lock_set *set;
     uint32_t *chosen; /* [tokens, top_k] of this layer, when kept */
     float *weight;

@@ -64,18 +64,19 @@ tmb_nn tmb_noise_nn(const tmb_nn *base)
 static tmb_status on_activation(void *ctx, const tmb_linear_seen *seen, float *y, bool *changed,
                                 tmb_err *err)
 {
-    (void)ctx;
-    (void)err;
+    const tmb_hooks *inner = ctx;
+    bool done = false;
+    if (inner->activation) TRY(inner->activation(inner->ctx, seen, y, &done, err));
     for (size_t i = 0; i < seen->rows * seen->in; i++)
-        y[i] = round_bf16(seen->x[i]);
+        y[i] = round_bf16(done ? y[i] : seen->x[i]);
     *changed = true;
     return TMB_OK;
 }
 
 static tmb_status on_kv(void *ctx, const tmb_kv_seen *seen, float *k, float *v, tmb_err *err)
 {
-    (void)ctx;
-    (void)err;
+    const tmb_hooks *inner = ctx;
+    if (inner->kv) TRY(inner->kv(inner->ctx, seen, k, v, err));
     for (size_t i = 0; i < seen->tokens * seen->k_width; i++)
         k[i] = round_bf16(k[i]);
     for (size_t i = 0; v && i < seen->tokens * seen->v_width; i++)
@@ -83,9 +84,34 @@ static tmb_status on_kv(void *ctx, const tmb_kv_seen *seen, float *k, float *v, 
     return TMB_OK;
 }
 
-tmb_hooks tmb_noise_hooks(void)
+static tmb_status on_weight(void *ctx, tmb_reader *reader, const tmb_unit *unit, uint64_t row,
+                            size_t rows, float *y, tmb_err *err)
 {
-    return (tmb_hooks){.activation = on_activation, .kv = on_kv};
+    const tmb_hooks *inner = ctx;
+    return inner->weight(inner->ctx, reader, unit, row, rows, y, err);
+}
+
+static tmb_status on_vector(void *ctx, const tmb_tensor *tensor, uint64_t first, uint64_t step,
+                            size_t n, float *values, tmb_err *err)
+{
+    const tmb_hooks *inner = ctx;
+    return inner->vector(inner->ctx, tensor, first, step, n, values, err);
+}
+
+static tmb_status on_route(void *ctx, const tmb_router_seen *seen, uint32_t *chosen, bool *changed,
+                           tmb_err *err)
+{
+    const tmb_hooks *inner = ctx;
+    return inner->route(inner->ctx, seen, chosen, changed, err);
+}
+
+tmb_hooks tmb_noise_hooks(tmb_hooks *inner)
+{
+    tmb_hooks h = {.activation = on_activation, .kv = on_kv, .ctx = inner};
+    if (inner->weight) h.weight = on_weight;
+    if (inner->vector) h.vector = on_vector;
+    if (inner->route) h.route = on_route;
+    return h;
 }
 
 const char *tmb_noise_about(void)

@@ -16,8 +16,9 @@
 
 /* base with the operations replaced that round and sum in another order. */
 tmb_nn tmb_noise_nn(const tmb_nn *base);
-/* Rounding of inputs and cache; weights are left alone. */
-tmb_hooks tmb_noise_hooks(void);
+/* Rounding of inputs and cache to BF16, behind what `inner` does to them (a reference that is
+ * quantized itself) and with its weights; inner must outlive the hooks. */
+tmb_hooks tmb_noise_hooks(tmb_hooks *inner);
 const char *tmb_noise_about(void); /* one sentence of the above, for reports */
 
 #endif

@@ -37,8 +37,8 @@ typedef enum tmb_view { TMB_VIEW_FULL, TMB_VIEW_WINDOW, TMB_VIEW_CHUNK } tmb_vie
 /* What the first half of a layer is. */
 typedef enum tmb_layer_kind {
     TMB_LAYER_ATTENTION,
-    TMB_LAYER_DELTA,
     TMB_LAYER_MAMBA,
+    TMB_LAYER_DELTA,
 } tmb_layer_kind;
 
 /* Nemotron-H's layers are half of what others call one. */

@@ -180,6 +180,9 @@ static void read_block_index(tmb_config *c, tmb_keys *k)
         tmb_keys_fail(s, TMB_EUNAVAILABLE, "sparse_num_index_heads",
                       "%zu for %zu key heads is not run yet; one for each is", c->index.heads,
                       c->kv_heads);
+    if (!s->status && c->rope.dims > c->index.dim)
+        tmb_keys_fail(s, TMB_EDATA, old ? "sparse_index_dim" : "index_head_dim",
+                      "%zu dimensions of a head turn", c->rope.dims);
     k->status = s->status;
 }
 

@@ -40,10 +40,24 @@ static inline int tmb_widest_tile(int rows, int experts)
     return mean < 24 ? TMB_TILE_LEAST : mean < 48 ? 128 : mean < 384 ? 192 : 256;
 }
 
-/* Family of a tile of `rows` tokens, 1 to 256. */
-static inline int tmb_family_of(int rows)
+/* How an expert's rows are cut: `tiles` of a family and `smaller` of the one below, so that less than
+ * 32 columns of products are wasted on an expert, not on each tile.  All but the last are full. */
+typedef struct tmb_cut {
+    int family, tiles, smaller; /* family -1: no rows */
+} tmb_cut;
+
+#ifdef __CUDACC__
+__host__ __device__
+#endif
+static inline tmb_cut tmb_cut_rows(int rows, int widest)
 {
-    return rows <= 16 ? 0 : rows <= 32 ? 1 : (rows + 31) / 32;
+    tmb_cut cut = {-1, 0, 0};
+    if (rows <= 0) return cut;
+    const int n = (rows + widest - 1) / widest, columns = (rows + 31) / 32; /* 32 wide */
+    cut.family = rows <= 16 ? 0 : (columns + n - 1) / n;
+    cut.smaller = rows <= 16 ? 0 : cut.family * n - columns;
+    cut.tiles = n - cut.smaller;
+    return cut;
 }
 
 /* Weight rows of a block of this family. */

@@ -26,11 +26,14 @@ void tmb_grouped_explain(const tmb_grouped *g, const int32_t *offsets, int proce
         int experts = 0, tiles = 0, rows = 0;
         for (int e = 0; e < g->experts; e++) {
             int r = offsets[e + 1] - offsets[e];
-            int cut = (r + widest - 1) / widest;
-            if (!cut || tmb_family_of((r + cut - 1) / cut) != f) continue;
+            tmb_cut cut = tmb_cut_rows(r, widest);
+            int n = cut.family == f ? cut.tiles : cut.family - 1 == f ? cut.smaller : 0;
+            if (!n) continue;
+            int wide = f < 2 ? 16 << f : 32 * f;
+            int left = r - (cut.family == f ? 0 : cut.tiles * (wide + 32));
             experts++;
-            tiles += cut;
-            rows += r;
+            tiles += n;
+            rows += left < n * wide ? left : n * wide;
         }
         if (!tiles) continue;
         int block = tmb_block_rows(g, t, f), units = tiles * ((g->out_rows + block - 1) / block);

@@ -211,17 +211,19 @@ __device__ __forceinline__ void gemm_store(const gemm_args &p, const tile_entry 
                             fmaf(c[4 * j + 2], finish.high, bias8),
                             fmaf(c[4 * j + 3], finish.high, bias8)};
         const int token = 8 * j + (lane >> 2);
-        uint16_t *y = p.y + (size_t)(entry.row0 + token) * width + 2 * (lane & 3);
+        uint16_t *y = p.y + (size_t)(entry.row0 + token) * width;
         if (p.gate) {
             uint32_t t = transpose_8x8(pack_bf16x2(gated(p, v[0], v[2]), gated(p, v[1], v[3])));
-            if (token < entry.rows) *(uint32_t *)(y + row / 2) = t;
+            if (token < entry.rows) *(uint32_t *)(y + row / 2 + 2 * (lane & 3)) = t;
         } else {
-            uint32_t low = transpose_8x8(pack_bf16x2(v[0], v[1]));
-            uint32_t high = transpose_8x8(pack_bf16x2(v[2], v[3]));
-            if (token < entry.rows) {
-                *(uint32_t *)(y + row) = low;
-                *(uint32_t *)(y + row + 8) = high;
-            }
+            /* even lanes get two words of the low rows, odd ones of the high rows, so that a token's
+             * 32 bytes are one store */
+            const uint32_t low = transpose_8x8(pack_bf16x2(v[0], v[1]));
+            const uint32_t high = transpose_8x8(pack_bf16x2(v[2], v[3]));
+            const uint32_t got = __shfl_xor_sync(~0u, lane & 1 ? low : high, 1);
+            const uint2 both = lane & 1 ? make_uint2(got, high) : make_uint2(low, got);
+            if (token < entry.rows)
+                *(uint2 *)(y + row + (lane & 1) * 8 + (lane & 2) * 2) = both;
         }
     }
 }
@@ -313,6 +315,8 @@ __device__ __forceinline__ void unit_wgmma(const gemm_args &p, const gemm_walk &
     const int thread = thread_again(), warp = thread >> 5, lane = thread & 31;
     const int chunks = ((p.cols + 127) / 128 + HALVES - 1) / HALVES;
     int pending = -1;
+    /* activations of the first stage, and steps along K from there: additions only */
+    const uint32_t x0 = wgmma_descriptor_low(ring.base + S::blobs * S::blob_stride, N * 16);
     float c[TILES][N / 2];
 #pragma unroll
     for (int m = 0; m < TILES; m++)
@@ -322,7 +326,7 @@ __device__ __forceinline__ void unit_wgmma(const gemm_args &p, const gemm_walk &
     for (int chunk = 0; chunk < chunks; chunk++) {
         barrier_wait(ring.full<S>(p, ring.stage), ring.parity);
         const uint8_t *at = smem + ring.stage * S::stage;
-        const uint32_t xs = ring.base + ring.stage * S::stage + S::blobs * S::blob_stride;
+        const uint32_t xs = x0 + ring.stage * (S::stage / 16);
         uint32_t a[2][16];
         /* a group is 64 columns of one row tile: four steps, decoded while the group before runs */
 #pragma unroll
@@ -335,6 +339,7 @@ __device__ __forceinline__ void unit_wgmma(const gemm_args &p, const gemm_walk &
             wgmma_wait<1>();
             if (F::as_loaded) weights.load(blob, q & 1, warp % 4, lane);
             if (i == 1) { /* the last group of the stage before has been read */
+                __syncwarp();
                 barrier_arrive_if(ring.empty<S>(p, pending), pending >= 0 && lane == 0);
                 pending = ring.stage;
             }
@@ -345,7 +350,7 @@ __device__ __forceinline__ void unit_wgmma(const gemm_args &p, const gemm_walk &
 #pragma unroll
             for (int j = 0; j < 4; j++)
                 wgmma_bf16<N>(c[m], &a[i & 1][4 * j],
-                              wgmma_descriptor(xs + (q * 4 + j) * (N * 32), 128, N * 16));
+                              wgmma_descriptor(xs + (q * 4 + j) * (N * 32 / 16), 128));
             wgmma_commit();
         }
         ring.next(p);

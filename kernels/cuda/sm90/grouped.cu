@@ -44,22 +44,23 @@ __global__ void __launch_bounds__(EXPERTS_MAX)
         first = offsets[e];
         rows = offsets[e + 1] - first;
     }
-    int tiles = (rows + widest - 1) / widest, most = tiles ? (rows + tiles - 1) / tiles : 0;
-    int family = most == 0 ? -1 : most <= 16 ? 0 : most <= 32 ? 1 : (most + 31) / 32;
-    int n = most <= 8 ? 8 : family >= 0 ? family_n(family) : 0;
-    int total, x_row = block_exclusive_sum(family > 0 ? tiles * n : 0, &total, scratch);
-    for (int f = 0; f < FAMILIES; f++) {
-        int at = block_exclusive_sum(family == f ? tiles : 0, &total, scratch);
+    const tmb_cut cut = tmb_cut_rows(rows, widest);
+    for (int f = 0, x_row = 0; f < FAMILIES; f++) {
+        const int n = f == cut.family ? cut.tiles : f == cut.family - 1 ? cut.smaller : 0;
+        const int wide = family_n(f), begin = f == cut.family ? 0 : cut.tiles * (wide + 32);
+        int total, at = block_exclusive_sum(n, &total, scratch);
         if (threadIdx.x == 0) lists.counts[f] = total;
-        if (family != f) continue;
-        for (int t = 0; t < tiles; t++) {
-            int begin = (int)((long long)rows * t / tiles);
-            int end = (int)((long long)rows * (t + 1) / tiles);
-            lists.entries[f * lists.capacity + at + t] = {e, first + begin, end - begin, n,
-                                                          x_row + t * n};
+        for (int t = 0; t < n; t++) {
+            const int row = begin + t * wide;
+            lists.entries[f * lists.capacity + at + t] = {e, first + row, min(wide, rows - row),
+                                                          rows <= 8 ? 8 : wide,
+                                                          x_row + (at + t) * wide};
         }
+        if (f) x_row += total * wide;
     }
 }
+
+enum { PERMUTE = 4 }; /* blocks a processor */
 
 gemm_launch *const formats[TMB_PACKS] = {launch_nvfp4, launch_mxfp4, launch_int4, launch_bf16};
 
@@ -79,7 +80,7 @@ int padded_cols(const tmb_grouped *g)
     return (g->cols + 255) / 256 * 256;
 }
 
-/* A tile of r rows is at most twice as wide: 17 rows take 32. */
+/* 17 rows take 32: what is as wide as it is asked for takes at most twice the rows. */
 uint64_t permuted_rows(const tmb_grouped *g)
 {
     return g->most > 16 ? 2 * (uint64_t)g->rows + 256 : 0;
@@ -158,7 +159,7 @@ extern "C" tmb_status tmb_grouped_run(const tmb_grouped *g, void *workspace, voi
     const tile_lists lists = lists_at(g->tiles, g->experts, g->rows);
     uint16_t *permuted = (uint16_t *)workspace;
     if (g->most > 16)
-        launch(permute_rows, dim3((unsigned)(4 * launch.processors)), 256, 0, lists, permuted, g->x,
+        launch(permute_rows, dim3((unsigned)(PERMUTE * launch.processors)), 256, 0, lists, permuted, g->x,
                g->gather, g->cols, padded_cols(g));
     formats[g->pack](launch, args_of(g, lists), lists, g, permuted);
     return launched(launch, err);

@@ -99,12 +99,16 @@ template <int LEFT> __device__ __forceinline__ void wgmma_wait()
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
 }
 /* Shared-memory descriptor of an unswizzled K-major operand: core matrices of 8 rows x 16 bytes,
- * row_bytes between neighbours along N, k_bytes along K. */
-__device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t address, uint32_t row_bytes,
-                                                     uint32_t k_bytes)
+ * row_bytes between neighbours along N, k_bytes along K.  Its low half counts addresses in 16 bytes, so
+ * that another operand beside it is an addition away: made anew for each product, descriptors took a
+ * quarter of the kernel's instructions. */
+__device__ __forceinline__ uint32_t wgmma_descriptor_low(uint32_t address, uint32_t k_bytes)
 {
-    return (uint64_t)(row_bytes >> 4) << 32 | (uint64_t)(k_bytes >> 4) << 16 |
-           (address & 0x3ffff) >> 4;
+    return (k_bytes >> 4) << 16 | (address & 0x3ffff) >> 4;
+}
+__device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t low, uint32_t row_bytes)
+{
+    return (uint64_t)(row_bytes >> 4) << 32 | low;
 }
 template <int REGISTERS> __device__ __forceinline__ void registers_more()
 {

@@ -86,8 +86,7 @@ EXTRA_DIST += tests/malformed/README.md tests/malformed/bases tests/malformed/ca
 	tests/malformed/recipes
 EXTRA_DIST += tests/comm_cases.h
 EXTRA_DIST += tests/tokens.h tests/data/tokenizers tests/malformed/tokenizers
-EXTRA_DIST += tests/tokens.h tests/data/tokenizers
-EXTRA_DIST += tests/comm_cases.h tests/stats_feed.h
+EXTRA_DIST += tests/stats_feed.h
 EXTRA_DIST += tests/ckpt_edit.h tests/damage_cases.h tests/damages.h tests/data/whole
 
 # Programs that measure, or make what is measured; not run by make check.

@@ -89,8 +89,14 @@ libtombac_a_SOURCES +=           \
 	moe/calib/tap.h          \
 	moe/calib/weigh.c        \
 	moe/calib/weigh.h        \
+	moe/diagnose/ablate.c    \
+	moe/diagnose/advice.c    \
+	moe/diagnose/apply.c     \
 	moe/diagnose/boot.c      \
 	moe/diagnose/boot.h      \
+	moe/diagnose/cause.c     \
+	moe/diagnose/cause.h     \
+	moe/diagnose/cause_internal.h \
 	moe/diagnose/compare.c   \
 	moe/diagnose/diagnosis.c \
 	moe/diagnose/diagnosis.h \
@@ -109,6 +115,10 @@ libtombac_a_SOURCES +=           \
 	moe/diagnose/manifest.h  \
 	moe/diagnose/metric.c    \
 	moe/diagnose/metric.h    \
+	moe/diagnose/mix.c       \
+	moe/diagnose/mix.h       \
+	moe/diagnose/mix_hooks.c \
+	moe/diagnose/nature.c    \
 	moe/diagnose/noise.c     \
 	moe/diagnose/noise.h     \
 	moe/diagnose/page.c      \
@@ -126,16 +136,25 @@ libtombac_a_SOURCES +=           \
 	moe/diagnose/page_ranked.c \
 	moe/diagnose/page_style.c \
 	moe/diagnose/page_verdict.c \
+	moe/diagnose/part.c      \
+	moe/diagnose/part.h      \
 	moe/diagnose/pass.c      \
+	moe/diagnose/rank.c      \
+	moe/diagnose/rank.h      \
 	moe/diagnose/report.c    \
 	moe/diagnose/report.h    \
 	moe/diagnose/report_cause.c \
 	moe/diagnose/report_internal.h \
+	moe/diagnose/rounded.c   \
+	moe/diagnose/rounded.h   \
 	moe/diagnose/run.h       \
 	moe/diagnose/score.c     \
+	moe/diagnose/screen.c    \
+	moe/diagnose/screen.h    \
 	moe/diagnose/spill.c     \
 	moe/diagnose/spill.h     \
 	moe/diagnose/store.c     \
+	moe/diagnose/suspects.c  \
 	moe/diagnose/svg.c       \
 	moe/diagnose/svg.h       \
 	moe/diagnose/svg_marks.c \
@@ -145,6 +164,7 @@ libtombac_a_SOURCES +=           \
 	moe/diagnose/traces.h    \
 	moe/diagnose/variants.c  \
 	moe/diagnose/watch.c     \
+	moe/diagnose/words.c     \
 	moe/eval/acts.c          \
 	moe/eval/acts.h          \
 	moe/eval/acts_facts.h    \

@@ -7,6 +7,7 @@
 #include "src/progress.h"
 #include "src/stop.h"
 
+#include "moe/diagnose/cause.h"
 #include "moe/diagnose/manifest.h"
 #include "moe/diagnose/report.h"
 #include "moe/diagnose/run.h"
@@ -23,8 +24,9 @@ typedef struct options {
     tmb_job_recipe apply;
     const char *out, *comm;
     tmb_texts gates;
+    const char *ablate;
     int ranks, ep_ranks;
-    bool traces;
+    bool traces, apply_advice;
 } options;
 
 /* REF, QUANT and what is between them. */
@@ -35,8 +37,28 @@ typedef struct pair {
     tmb_gates gates;
 } pair;
 
+/* "roles", "layers:64K". */
+static tmb_status parse_ablate(const char *text, tmb_cause_options *out, tmb_err *err)
+{
+    static const char *const words[] = {"none", "roles", "layers"};
+    size_t n = text ? strcspn(text, ":") : 0;
+    out->depth = TMB_CAUSE_ROLES;
+    if (!text) return TMB_OK;
+    for (int i = 0; i < 3; i++) {
+        if (strlen(words[i]) != n || memcmp(words[i], text, n) != 0) continue;
+        out->depth = (tmb_cause_depth)i;
+        if (!text[n] || (tmb_size_parse(text + n + 1, &out->tokens) && out->tokens)) return TMB_OK;
+    }
+    return tmb_fail(err, TMB_EUSAGE,
+                    "--ablate: '%s' is unknown; it takes none, roles or layers, and :TOKENS behind "
+                    "that",
+                    text);
+}
+
 static tmb_status check(const options *o, int operands, tmb_err *err)
 {
+    tmb_cause_options causes;
+    TRY(parse_ablate(o->ablate, &causes, err));
     if (!o->data.data.n)
         return tmb_fail(err, TMB_EUSAGE,
                         "no data given; add --data FILE: text or ids that the model was not "
@@ -96,12 +118,44 @@ static tmb_status print_json(const tmb_diagnosis *d, tmb_err *err)
     return status;
 }
 
+/* ---- causes -----------------------------------------------------------------------------------
+ */
+
+/* The recipe that a checkpoint tells it was made by; none where it does not fit the reference. */
+static void recall(pair *p, const tmb_diagnosis *d)
+{
+    tmb_err err = {0};
+    const char *text = d ? d->manifest.recipe_text : NULL;
+    if (!text || p->ref.recipe) return;
+    if (!tmb_recipe_parse(&p->ref.recipe, text, strlen(text), "tombac.json", &err) &&
+        !tmb_assign(&p->ref.assignment, p->ref.model, p->ref.recipe, &err))
+        return;
+    tmb_job_unplan(&p->ref);
+}
+
+static tmb_status find_causes(pair *p, tmb_diagnosis *d, const tmb_run_options *run,
+                              const options *o, tmb_err *err)
+{
+    tmb_cause_options want = {.run = *run, .seed = TMB_BOOT_SEED};
+    TRY(parse_ablate(o->ablate, &want, err));
+    if (d)
+        TRY(tmb_diagnosis_name(d, p->ref.model, o->apply.recipe ? p->ref.model : p->other.model,
+                               o->apply.recipe ? p->ref.plan : NULL, err));
+    recall(p, d);
+    want.recipe = p->ref.recipe;
+    want.assignment = p->ref.assignment;
+    TRY(tmb_causes_find(d, &p->of_ref, &p->of_other, p->data, &want, err));
+    if (!d || !o->apply_advice) return TMB_OK;
+    tmb_run_options alone = *run;
+    alone.comm = NULL;
+    return tmb_causes_apply(d, &p->of_ref, p->data, p->ref.plan ? &p->ref.plan->options : NULL,
+                            &alone, err);
+}
+
 /* Files, tables, and what the gate says. */
 static tmb_status deliver(pair *p, tmb_diagnosis *d, tmb_store *store, const options *o,
                           tmb_err *err)
 {
-    TRY(tmb_diagnosis_name(d, p->ref.model, o->apply.recipe ? p->ref.model : p->other.model,
-                           o->apply.recipe ? p->ref.plan : NULL, err));
     bool met = tmb_gates_check(&p->gates, d);
     if (store) TRY(tmb_diagnose_publish(d, o->out, store, err));
     if (o->common.json) {
@@ -135,6 +189,7 @@ static tmb_status diagnose(pair *p, const options *o, tmb_err *err)
     tmb_meter_open(&meter, &o->common);
     want.run.watch = tmb_meter_watch(&meter);
     tmb_status status = tmb_diagnose(&d, &p->of_ref, &p->of_other, p->data, &want, err);
+    if (!status) status = find_causes(p, d, &want.run, o, err);
     tmb_meter_close(&meter);
     if (!status && d) status = deliver(p, d, store, o, err);
     tmb_store_close(store);
@@ -176,6 +231,10 @@ static const tmb_arg args[] = {
      "take so many windows, dealt by weight [all]", NULL},
     {"ids-type", 0, TMB_ARG_CHOICE, offsetof(options, data.ids_type), "T",
      "of .bin files: uint16 or uint32 [uint16]", "uint16|uint32"},
+    {"ablate", 0, TMB_ARG_TEXT, offsetof(options, ablate), "HOW[:N]",
+     "none, roles or layers: how causes are found, on N tokens [roles:8192]", NULL},
+    {"apply-advice", 0, TMB_ARG_FLAG, offsetof(options, apply_advice), NULL,
+     "run the advised recipe too, and show what it wins", NULL},
     {"traces", 0, TMB_ARG_FLAG, offsetof(options, traces), NULL,
      "every token's routing in both models into routing.h5", NULL},
     {"ep-ranks", 0, TMB_ARG_COUNT, offsetof(options, ep_ranks), "N",
@@ -190,10 +249,10 @@ static const tmb_arg args[] = {
 const tmb_command tmb_command_diagnose = {
     .name = "diagnose",
     .synopsis = "REF QUANT|--recipe R --data D... [-o DIR] [options]",
-    .about = "Tell what quantization did to the routing: how much, where, against which noise",
+    .about =
+        "What quantization did to the routing, and why; diagnose diff A B compares two reports",
     .help =
-        "  tombac diagnose Qwen3-30B-A3B OUT --data held.txt -o report --gate 'set_match>=0.97'\n"
-        "  tombac diagnose diff before/report.json after/report.json\n",
+        "  tombac diagnose Qwen3-30B-A3B OUT --data held.txt -o report --gate 'set_match>=0.97'\n",
     .operand = "checkpoint folder",
     .least = 1,
     .most = 2,

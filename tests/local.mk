@@ -9,6 +9,7 @@ check_PROGRAMS +=           \
 	tests/test_base           \
 	tests/test_calibrate      \
 	tests/test_bitflips       \
+	tests/test_causes         \
 	tests/test_comm           \
 	tests/test_coverage       \
 	tests/test_crash          \
@@ -147,6 +148,8 @@ tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.
 long_tests = tests/test_bitflips tests/test_crash tests/test_diagnose_table \
 	tests/test_fault_stats tests/test_faults
 long_tests = tests/test_bitflips tests/test_crash tests/test_diagnose_table tests/test_faults
+long_tests = tests/test_bitflips tests/test_causes tests/test_crash tests/test_diagnose_table \
+	tests/test_faults
 
 # Kernels of a GPU and their references; what needs one says that it was skipped.
 check_PROGRAMS += tests/test_comm_nccl tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_quantize_cuda tests/test_route

@@ -85,6 +85,12 @@ bool tmb_decoder_is_sparse(const tmb_decoder *d, int layer)
     return d->layers[layer].sparse;
 }
 
+const tmb_tensor *tmb_decoder_norm(const tmb_decoder *d, int layer, int half)
+{
+    const tmb_decoder_layer *l = &d->layers[layer];
+    return half ? l->post_norm.tensor : l->input_norm.tensor;
+}
+
 tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float *x, tmb_err *err)
 {
     const tmb_tensor *t = d->embedding;

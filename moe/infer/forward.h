@@ -59,6 +59,10 @@ size_t tmb_decoder_reach(tmb_decoder *d, size_t longest);
 /* How many of these floats are the hidden state. */
 size_t tmb_decoder_state(const tmb_decoder *d);
 
+/* The weight of the norm in front of a layer's attention (half 0), or of its router and MLP (half
+ * 1): [hidden] numbers. */
+const tmb_tensor *tmb_decoder_norm(const tmb_decoder *d, int layer, int half);
+
 /* x [n, width] f32 = embedding of ids [n].  TMB_EDATA for an id outside the vocabulary, naming its
  * place. */
 tmb_status tmb_decoder_embed(tmb_decoder *d, const int32_t *ids, size_t n, float *x,
@@ -100,11 +104,6 @@ void tmb_decoder_drop(tmb_decoder *d);
  * hooks included: what it says goes to the observer.  TMB_EINTERNAL when there is no router. */
 tmb_status tmb_decoder_route(tmb_decoder *d, const float *h, size_t rows,
                              const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
-
-/* The same of hidden [rows, hidden width] as tmb_router_seen has it, behind the layer's own norm.
- */
-tmb_status tmb_decoder_route_hidden(tmb_decoder *d, const float *hidden, size_t rows,
-                                    const tmb_observer *observer, tmb_err *err) TMB_CHECKED;
 
 /* logits [rows, vocab] f32 of x [rows, width], with the final norm; NULL: only show the head's
  * input to the observer.  observer may be NULL. */

@@ -37,8 +37,6 @@ typedef struct tmb_router_seen {
     uint32_t unit;
     int32_t layer;
     size_t tokens, n_experts, top_k;
-    const float *hidden; /* [tokens, hidden width] what the norm in front of the router
-                            reads; NULL where the router was given its input */
     const float *logits; /* [tokens, n_experts] the router's output, with its bias if it has one */
     const float *choice; /* [tokens, n_experts] what was compared: softmax, sigmoid + correction, or
                             the logits themselves; -inf where a group was not chosen */

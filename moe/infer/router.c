@@ -140,7 +140,6 @@ tmb_status tmb_route_all(tmb_run *run, tmb_routed *r, tmb_sent *sent)
     r->ties = t.ties;
     tmb_router_seen shown = {.unit = run->layer->router.index,
                              .layer = run->layer->index,
-                             .hidden = run->batch ? run->read : NULL,
                              .tokens = run->tokens,
                              .n_experts = c->n_experts,
                              .top_k = c->top_k,
@@ -163,23 +162,12 @@ void tmb_routed_free(tmb_routed *r, tmb_sent *sent)
         free(all[i]);
 }
 
-/* The router alone, of x [rows, hidden]. */
-static tmb_status route_rows(tmb_decoder *d, float *x, size_t rows, const tmb_observer *observer,
-                             tmb_err *err)
+tmb_status tmb_decoder_route(tmb_decoder *d, const float *h, size_t rows,
+                             const tmb_observer *observer, tmb_err *err)
 {
     static const tmb_observer nobody;
     tmb_routed routed = {.logits = NULL};
     tmb_sent sent = {.begin = NULL};
-    tmb_run run = {.d = d, .layer = d->loaded, .tokens = rows, .h = x, .err = err};
-    run.observer = observer ? observer : &nobody;
-    tmb_status status = tmb_route_all(&run, &routed, &sent);
-    tmb_routed_free(&routed, &sent);
-    return status;
-}
-
-static tmb_status room_to_route(const tmb_decoder *d, size_t rows, float **x, tmb_err *err)
-{
-    *x = NULL;
     if (!d->loaded || !d->loaded->sparse)
         return tmb_fail(err, TMB_EINTERNAL, "no layer with a router is loaded");
     if (d->loaded->hash)
@@ -187,32 +175,13 @@ static tmb_status room_to_route(const tmb_decoder *d, size_t rows, float **x, tm
                         "layer %d sends tokens to experts by their ids, which a router alone does "
                         "not see",
                         d->loaded->index);
-    *x = tmb_floats(rows, d->config.hidden, err);
-    return *x ? TMB_OK : TMB_ESYSTEM;
-}
-
-tmb_status tmb_decoder_route(tmb_decoder *d, const float *h, size_t rows,
-                             const tmb_observer *observer, tmb_err *err)
-{
-    float *x;
-    TRY(room_to_route(d, rows, &x, err));
+    float *x = tmb_floats(rows, d->config.hidden, err);
+    if (!x) return TMB_ESYSTEM;
     memcpy(x, h, rows * d->config.hidden * sizeof *x);
-    tmb_status status = route_rows(d, x, rows, observer, err);
-    free(x);
-    return status;
-}
-
-tmb_status tmb_decoder_route_hidden(tmb_decoder *d, const float *hidden, size_t rows,
-                                    const tmb_observer *observer, tmb_err *err)
-{
-    float *x;
-    size_t width = d->config.hidden;
-    TRY(room_to_route(d, rows, &x, err));
-    if (d->loaded->post_norm.tensor)
-        tmb_norm_rows(d, x, hidden, &d->loaded->post_norm, rows, width, width, d->config.eps);
-    else
-        memcpy(x, hidden, rows * width * sizeof *x);
-    tmb_status status = route_rows(d, x, rows, observer, err);
+    tmb_run run = {.d = d, .layer = d->loaded, .tokens = rows, .h = x, .err = err};
+    run.observer = observer ? observer : &nobody;
+    tmb_status status = tmb_route_all(&run, &routed, &sent);
+    tmb_routed_free(&routed, &sent);
     free(x);
     return status;
 }

@@ -14,7 +14,7 @@ static void check(const tmb_config *c)
     MUST(c->kv_heads <= c->heads && c->top_k <= c->n_experts);
     MUST(c->groups >= 1 && c->top_groups <= c->groups && isfinite(c->eps));
     for (int i = 0; i < c->layers; i++)
-        MUST(c->layer[i].kind <= TMB_LAYER_DELTA && c->layer[i].view <= TMB_VIEW_CHUNK);
+        MUST(c->layer[i].view <= TMB_VIEW_CHUNK);
     for (size_t i = 0; i < c->rope.dims / 2; i++)
         MUST(isfinite(c->rope.inv_freq[i]));
     MUST(isfinite(c->rope.factor) && isfinite(c->rope.softmax_factor));

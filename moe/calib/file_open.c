@@ -69,6 +69,8 @@ static tmb_status get_sequences(tmb_stats_file *f, tmb_err *err)
     if (!tmb_store_find(f->store, "data/sequences", &shape))
         return tmb_store_missing(f->store, "data/sequences", err);
     uint64_t n = shape.dims[0];
+    if (shape.rank != 2 || shape.dims[1] != TMB_SEQUENCE_BYTES) /* rows of no bytes may be many */
+        return wrong(f, "data/sequences", "has another shape than it must", err);
     uint8_t *all = tmb_arena_alloc(&f->arena, (size_t)n * TMB_SEQUENCE_BYTES + 1);
     if (!all) return tmb_fail_memory(err, n * TMB_SEQUENCE_BYTES, "the digests of sequences");
     TRY(tmb_store_get(f->store, "data/sequences", TMB_STORE_U8, 2,

@@ -183,8 +183,9 @@ tmb_status tmb_docs_npy(tmb_docs *d, tmb_err *err)
     tmb_status status = tmb_file_pread(d->fd, header, (size_t)n, at, d->path, err);
     const char *type = npy_value(header, "'descr'"), *order = npy_value(header, "'fortran_order'");
     r->begin = at + n;
-    if (!status && (!type || type[0] != '\'' || !type[1] || !strchr("<|=", type[1]) ||
-                    !strchr("iu", type[2]) || !strchr("1248", type[3]) || type[4] != '\''))
+    if (!status &&
+        (!type || type[0] != '\'' || !type[1] || !strchr("<|=", type[1]) || !type[2] ||
+         !strchr("iu", type[2]) || !type[3] || !strchr("1248", type[3]) || type[4] != '\''))
         status = bad_npy(d, "elements that are no little-endian integers", err);
     if (!status && (!order || strncmp(order, "False", 5) != 0))
         status = bad_npy(d, "an array in Fortran order", err);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # fuzz.sh RUNS [TARGET...] - run the fuzz targets tests/fuzz_TARGET, RUNS inputs each, from a build
-# folder configured with   CC=clang --enable-fuzz   and built.  LIMIT=n ends each after n seconds.
+# folder configured with   CC=clang --enable-fuzz   (or --enable-fuzz=bare: no sanitizers, several
+# times as fast) and built.  LIMIT=n ends each after n seconds.
 # New inputs go to ./fuzz/TARGET and what was found to ./fuzz/TARGET-crash-*; `make check` replays
 # tests/data/fuzz/TARGET, to which `fuzz.sh keep TARGET...` adds what covers more than it does.
 set -e
@@ -23,7 +24,8 @@ for target in $targets; do
     case $target in # as long as an input has to be; every byte costs executions
     header | index) bytes=1024 ;;
     json) bytes=512 ;;
-    model) bytes=1000 ;;
+    model | data) bytes=1000 ;;
+    forward) bytes=2000 ;;
     verify) bytes=1500 ;;
     journal) bytes=400 ;;
     *) bytes=300 ;;

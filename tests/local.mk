@@ -145,11 +145,8 @@ tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.
 	src/table.c src/table.h src/text.c src/text.h
 
 # Tests that know TOMBAC_LONG=1 (make check-long): all of their cases instead of a sample.
-long_tests = tests/test_bitflips tests/test_crash tests/test_diagnose_table \
-	tests/test_fault_stats tests/test_faults
-long_tests = tests/test_bitflips tests/test_crash tests/test_diagnose_table tests/test_faults
 long_tests = tests/test_bitflips tests/test_causes tests/test_crash tests/test_diagnose_table \
-	tests/test_faults
+	tests/test_fault_stats tests/test_faults
 
 # Kernels of a GPU and their references; what needs one says that it was skipped.
 check_PROGRAMS += tests/test_comm_nccl tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_quantize_cuda tests/test_route

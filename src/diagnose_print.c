@@ -115,7 +115,7 @@ static void say(const tmb_diagnosis *d)
 tmb_status tmb_diagnose_print(const tmb_diagnosis *d, tmb_err *err)
 {
     for (size_t i = 0; i < d->verdict.n_lines; i++)
-        printf("%s\n", d->verdict.lines[i]);
+        tmb_print_wrapped(stdout, 0, d->verdict.lines[i]);
     if (d->verdict.n_lines)
         printf("\n");
     else

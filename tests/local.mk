@@ -42,6 +42,7 @@ check_PROGRAMS +=           \
 	tests/test_observe        \
 	tests/test_ops            \
 	tests/test_output         \
+	tests/test_planted        \
 	tests/test_page           \
 	tests/test_plan           \
 	tests/test_quantize       \
@@ -146,7 +147,7 @@ tests_test_terminal_SOURCES = tests/test_terminal.c src/progress.c src/progress.
 
 # Tests that know TOMBAC_LONG=1 (make check-long): all of their cases instead of a sample.
 long_tests = tests/test_bitflips tests/test_causes tests/test_crash tests/test_diagnose_table \
-	tests/test_fault_stats tests/test_faults
+	tests/test_fault_stats tests/test_faults tests/test_planted
 
 # Kernels of a GPU and their references; what needs one says that it was skipped.
 check_PROGRAMS += tests/test_comm_nccl tests/test_grouped tests/test_layer tests/test_ops_cuda tests/test_quantize_cuda tests/test_route

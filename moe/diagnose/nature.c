@@ -328,6 +328,7 @@ static void special_expert(const tmb_inquest *q, const tmb_suspect *s, tmb_natur
 {
     const tmb_screened_expert *e;
     size_t n = 0, dead = 0, width = q->screen.n_experts;
+    double error2 = 0, norm2 = 0; /* of these experts, not of the layer's */
     if (out->n_layers != 1 || out->format) return;
     e = &q->screen.experts[(size_t)out->layers[0] * width];
     for (size_t i = 0; i < width; i++) {
@@ -335,10 +336,13 @@ static void special_expert(const tmb_inquest *q, const tmb_suspect *s, tmb_natur
         if (!wanted) continue;
         if (n < TMB_NAMED) out->experts[n] = (int)i;
         dead += e[i].dead;
+        error2 += e[i].error2;
+        norm2 += e[i].norm2;
         n++;
     }
     if (!n || n > TMB_NAMED || 2 * n > width) return;
     out->n_experts = n;
+    out->weight_error = tmb_screen_error(error2, norm2);
     out->word = dead == n ? "dead-expert" : "poisoned-expert";
 }
 

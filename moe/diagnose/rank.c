@@ -289,16 +289,35 @@ static tmb_status exact_ties(tmb_inquest *q, int layer, tmb_err *err)
                 err);
 }
 
-static tmb_status find_harmless(tmb_inquest *q, tmb_err *err)
+/* One layer or expert that was changed, has an effect, and exceeds the noise on neither scale. */
+static bool is_quiet(const tmb_inquest *q, const tmb_suspect *s, const tmb_nature *n,
+                     const tmb_nature *whole)
+{
+    if (!n->n_layers || !(n->weight_error > 0) || !is_candidate(q, s, whole)) return false;
+    tmb_interval sets = tmb_cause_effect(q, s, TMB_SCALE_ROUTING),
+                 kl = tmb_cause_effect(q, s, TMB_SCALE_OUTPUT);
+    bool any = sets.value > 0 || kl.value > 0;
+    return any && !tmb_cause_exceeds(q, s, TMB_SCALE_ROUTING) &&
+           !tmb_cause_exceeds(q, s, TMB_SCALE_OUTPUT);
+}
+
+static tmb_status find_harmless(tmb_inquest *q, const tmb_nature *natures, const tmb_nature *whole,
+                                tmb_err *err)
 {
     tmb_diagnosis *d = q->d;
-    size_t most = d->n_layers * (TMB_MIX_PARTS + 2) + 1;
+    size_t most = d->n_layers * (TMB_MIX_PARTS + 2) + q->n_suspects + 1;
     d->harmless = tmb_arena_alloc(&d->arena, most * sizeof *d->harmless);
     if (!d->harmless) return tmb_fail_memory(err, most * sizeof *d->harmless, "notes");
     for (int l = 0; l < (int)d->n_layers && l < q->screen.layers; l++) {
         TRY(equal_functions(q, l, err));
         TRY(common_mode(q, l, err));
         TRY(exact_ties(q, l, err));
+    }
+    for (size_t i = 0; i < q->n_suspects; i++) {
+        const tmb_suspect *s = &q->suspects[i];
+        const tmb_nature *n = &natures[i];
+        if (!is_quiet(q, s, n, whole)) continue;
+        TRY(note(q, "below-noise", n->layers[0], n->weight_error, tmb_cause_quiet(q, s, n), err));
     }
     return TMB_OK;
 }
@@ -316,7 +335,7 @@ tmb_status tmb_cause_rank(tmb_inquest *q, tmb_err *err)
     }
     for (int s = 0; !status && s < TMB_SCALES; s++)
         status = list_causes(q, (tmb_scale)s, natures, whole, err);
-    if (!status) status = find_harmless(q, err);
+    if (!status) status = find_harmless(q, natures, whole, err);
     free(whole);
     free(natures);
     return status;

@@ -44,6 +44,8 @@ tmb_status tmb_router_look(const tmb_inquest *q, int layer, tmb_router_rows *out
 /* Whether the interval of the i-th cause of a list reaches that of the first. */
 bool tmb_cause_level(const tmb_causes *causes, size_t i);
 
+/* The sentence of a difference whose effect stays below the noise on both scales. */
+const char *tmb_cause_quiet(tmb_inquest *q, const tmb_suspect *s, const tmb_nature *n);
 /* The sentence of a cause. */
 const char *tmb_cause_sentence(tmb_inquest *q, const tmb_suspect *s, const tmb_nature *n,
                                tmb_scale scale, tmb_interval effect, tmb_interval restored);

@@ -117,6 +117,17 @@ const char *tmb_cause_sentence(tmb_inquest *q, const tmb_suspect *s, const tmb_n
     return text;
 }
 
+const char *tmb_cause_quiet(tmb_inquest *q, const tmb_suspect *s, const tmb_nature *n)
+{
+    char where[PHRASE], what[PHRASE];
+    place(where, sizeof where, n);
+    deed(what, sizeof what, s, n);
+    char *text = tmb_arena_printf(
+        &q->d->arena, "%s%s; on this text its effect stays below the noise.", where, what);
+    if (text && *text >= 'a' && *text <= 'z') *text = (char)(*text - 'a' + 'A');
+    return text;
+}
+
 /* ---- the verdict ------------------------------------------------------------------------------
  */
 
@@ -241,8 +252,9 @@ static void say_harmless(tmb_inquest *q)
         bool this = !strcmp(d->harmless[i].kind, "equal-function");
         equal += this;
         if (this) last = i;
-        if (!strcmp(d->harmless[i].kind, "exact-ties") && d->harmless[i].share > 0.2)
-            say(&q->d->verdict, d->harmless[i].text);
+        bool told = !strcmp(d->harmless[i].kind, "below-noise") ||
+                    (!strcmp(d->harmless[i].kind, "exact-ties") && d->harmless[i].share > 0.2);
+        if (told) say(&q->d->verdict, d->harmless[i].text);
     }
     if (equal == 1)
         say(&q->d->verdict, tmb_arena_printf(&q->d->arena, "Harmless: %s", d->harmless[last].text));

@@ -10,7 +10,8 @@
 
 static const char *const names[] = {"deepseek_v2", "deepseek_v3",      "deepseek_v32", "glm4_moe",
                                     "glm_moe_dsa", "kimi_k2",          "llama4_text",  "olmoe",
-                                    "qwen2_moe",   "qwen3_moe_window", "qwen3_next"};
+                                    "qwen2_moe",   "qwen3_moe_window", "qwen3_next", "deepseek_v4",
+                                    "nemotron_h",  "qwen4_exp"};
 
 typedef struct subject {
     tmb_checkpoint *ckpt;

@@ -138,7 +138,7 @@ class Forward(plain_check.Told):
         checker.build, checker.logits = self.build, self.logits
         checker.hook_activations = self.hook_activations
         self.kl, checker.kl = checker.kl, self.divergence
-        self.library = checker.library_quant_act
+        self.theirs = checker.library_quant_act
         checker.library_quant_act = self.library_quant_act
         checker.json = types.SimpleNamespace(loads=self.loads, dumps=json.dumps)
 
@@ -235,7 +235,7 @@ class Forward(plain_check.Told):
 
     def library_quant_act(self, scheme, mod, x):
         try:
-            return self.library(scheme, mod, x.reshape(1, -1, x.shape[-1])).view_as(x)
+            return self.theirs(scheme, mod, x.reshape(1, -1, x.shape[-1])).view_as(x)
         except RuntimeError as e:                            # groups of 128 that do not divide the row
             text = f"the library cannot round activations of {x.shape[-1]} channels: {e}"
             if text not in self.unable:

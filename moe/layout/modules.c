@@ -198,6 +198,12 @@ bool tmb_kv_fp8(const tmb_job_view *job)
     return job->recipe->kv_fp8 && !(job->model->arch->quirks & breaks);
 }
 
+bool tmb_takes_kv_scales(const tmb_unit *unit)
+{
+    return unit->role == TMB_ROLE_ATTENTION && unit->linear &&
+           strcmp(tmb_leaf(unit->name), "k_proj") == 0;
+}
+
 /* 1 without calibration: values are cast. */
 static float kv_scale(const tmb_job_view *job, int layer, char which)
 {
@@ -219,8 +225,7 @@ tmb_status tmb_kv_scales(const tmb_job_view *job, bool by_projection, int rank, 
         for (uint32_t u = 0; u < model->n_units; u++) {
             const tmb_unit *unit = &model->units[u];
             const char *leaf = tmb_leaf(unit->name);
-            if (unit->role != TMB_ROLE_ATTENTION || !unit->linear || strcmp(leaf, "k_proj") != 0)
-                continue;
+            if (!tmb_takes_kv_scales(unit)) continue;
             if (!pass) {
                 layers++;
                 continue;

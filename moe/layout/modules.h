@@ -46,6 +46,9 @@ const char *tmb_leaf(const char *name);
 
 /* Whether the output declares an FP8 KV cache: asked for, and no engine breaks on it. */
 bool tmb_kv_fp8(const tmb_job_view *job);
+/* Whether the scales of a layer's cache stand beside this Linear: layers without it, those of a
+ * recurrence, have no cache. */
+bool tmb_takes_kv_scales(const tmb_unit *unit);
 
 /* KV scales of value 1, for k and v of each attention layer that has a k_proj: "….k_proj.k_scale"
  * when by_projection, else "….k_scale"; none where engines break on them. */

@@ -96,13 +96,15 @@ static tmb_status nothing_missing(const filling *f, tmb_err *err)
                             "static activations",
                             f->path, model->units[u].name,
                             f->plan->job.assignment->choices[u].spec->name);
-    if (!tmb_kv_fp8(&f->plan->job)) return TMB_OK;
-    for (int l = 0; l < f->to->layers; l++)
-        if (!(f->k[l] > 0) && !(model->arch->quirks & TMB_QUIRK_MLA))
+    if (!tmb_kv_fp8(&f->plan->job) || (model->arch->quirks & TMB_QUIRK_MLA)) return TMB_OK;
+    for (uint32_t u = 0; u < model->n_units; u++) {
+        int l = model->units[u].layer;
+        if (tmb_takes_kv_scales(&model->units[u]) && l >= 0 && l < f->to->layers && !(f->k[l] > 0))
             return tmb_fail(err, TMB_EDATA,
                             "%s: says nothing of the KV cache of layer %d; write [kv_cache] format "
                             "= none, or calibrate again",
                             f->path, l);
+    }
     return TMB_OK;
 }
 

@@ -97,7 +97,7 @@ size_t tmb_line_bytes(const char *text, size_t columns)
 {
     size_t n = 0, fits = 0, used = 0;
     for (; text[n]; n++) {
-        if (text[n] == ' ') {
+        if (text[n] == ' ' && text[n + 1] != '%') { /* "98 %" stays together */
             if (used > columns) return fits ? fits : n;
             fits = n;
         }

@@ -70,6 +70,7 @@ static void test_wrap(void)
        "the last that fits");
     ok(tmb_line_bytes("verylongword two", 5) == 12, "a word that does not fit stays whole");
     ok(tmb_line_bytes("\xc3\xa9\xc3\xa9 b", 4) == 6, "characters count, not bytes");
+    ok(tmb_line_bytes("of 98 % or", 5) == 2, "a per cent sign stays with its number");
     ok(tmb_line_bytes("", 5) == 0, "nothing is nothing");
 }
 

@@ -21,6 +21,15 @@ typedef struct tmb_data_args {
     bool windows;         /* documents are joined and cut into windows of exactly length [512] */
 } tmb_data_args;
 
+/* The options of windows, in a table of tmb_arg; `member` is the tmb_data_args of `type`. */
+#define TMB_WINDOW_ARGS(type, member)                                                              \
+    {"length", 0, TMB_ARG_COUNT, offsetof(type, member.length), "N",                               \
+     "tokens of a window; what is left at the end of a file is dropped [512]", NULL},              \
+        {"samples", 0, TMB_ARG_COUNT, offsetof(type, member.samples), "N",                         \
+         "take so many windows, dealt by weight [all]", NULL},                                     \
+        {"ids-type", 0, TMB_ARG_CHOICE, offsetof(type, member.ids_type), "T",                      \
+         "of .bin files: uint16 or uint32 [uint16]", "uint16|uint32"}
+
 /* Whole documents, each a sequence, which length cuts; or windows.  samples takes some.  vocab:
  * rows of the model's embedding; 0: looked up. */
 tmb_status tmb_data_args_open(tmb_data **out, const tmb_data_args *args, const tmb_model *model,

@@ -39,6 +39,12 @@ static inline size_t tmb_packed_panels(size_t out)
     return (out + TMB_NN_PANEL - 1) / TMB_NN_PANEL;
 }
 
+/* Columns of a product with `out` packed ones, the last panel's padding among them. */
+static inline size_t tmb_packed_width(size_t out)
+{
+    return tmb_packed_panels(out) * TMB_NN_PANEL;
+}
+
 typedef struct tmb_nn {
     const char *name; /* "ref", "avx2", "avx512" */
 

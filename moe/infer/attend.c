@@ -24,19 +24,14 @@ typedef struct scratch {
     float *weights; /* packed rows of them */
 } scratch;
 
-static size_t padded(size_t n)
-{
-    return tmb_packed_panels(n) * TMB_NN_PANEL;
-}
-
 /* Floats of each part for a sequence of n tokens. */
 static void sizes(size_t head_dim, size_t v_dim, size_t n, size_t out[6])
 {
     out[0] = n * head_dim;
-    out[1] = padded(n) * head_dim;
-    out[2] = padded(v_dim) * n;
+    out[1] = tmb_packed_width(n) * head_dim;
+    out[2] = tmb_packed_width(v_dim) * n;
     out[3] = QUERIES * head_dim;
-    out[4] = QUERIES * padded(n);
+    out[4] = QUERIES * tmb_packed_width(n);
     out[5] = QUERIES * n;
 }
 
@@ -104,7 +99,7 @@ static void block(const job *j, const scratch *s, const tmb_packed *k, const tmb
     const tmb_nn *nn = j->d->nn;
     size_t n = end - from, o_stride = a->heads * a->v_dim;
     size_t skip = first_seen(a, from) / TMB_NN_DEPTH * TMB_NN_DEPTH, keys = keys_of(a, end) - skip;
-    size_t panel = skip / TMB_NN_PANEL, room = padded(k->out);
+    size_t panel = skip / TMB_NN_PANEL, room = tmb_packed_width(k->out);
     nn->pack_rows(s->queries, a->q + (begin + from) * a->q_stride + head * a->q_step, n,
                   a->head_dim, a->q_stride);
     nn->gemm(s->scores, room, s->queries, n, a->head_dim, k, panel,

@@ -42,15 +42,11 @@ typedef struct job {
     int failed;    /* atomic */
 } job;
 
-static size_t padded(size_t n)
-{
-    return tmb_packed_panels(n) * TMB_NN_PANEL;
-}
-
 /* Keys packed, queries packed, products, scores of blocks and room for the choice. */
 static size_t floats(size_t dim, size_t keys)
 {
-    return padded(keys) * dim + QUERIES * dim + QUERIES * padded(keys) + 2 * keys + 64;
+    size_t wide = tmb_packed_width(keys);
+    return wide * dim + QUERIES * dim + QUERIES * wide + 2 * keys + 64;
 }
 
 uint64_t tmb_block_index_bytes(const tmb_config *c, uint64_t tokens, uint64_t longest, int threads)
@@ -90,7 +86,7 @@ static void take_block(void *ctx, size_t i)
     while (j->first[s + 1] <= i)
         s++;
     size_t length = x->begin[s + 1] - x->begin[s], from = (i - j->first[s]) * QUERIES;
-    size_t end = from + QUERIES < length ? from + QUERIES : length, wide = padded(end);
+    size_t end = from + QUERIES < length ? from + QUERIES : length, wide = tmb_packed_width(end);
     float *room = tmb_floats(floats(x->dim, end), 1, NULL);
     if (!room) {
         __atomic_store_n(&j->failed, 1, __ATOMIC_RELAXED);

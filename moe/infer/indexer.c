@@ -21,15 +21,11 @@ typedef struct job {
     int failed;    /* atomic */
 } job;
 
-static size_t padded(size_t n)
-{
-    return tmb_packed_panels(n) * TMB_NN_PANEL;
-}
-
 /* Keys packed, queries packed, products, scores, and room for the choice. */
 static size_t floats(size_t dim, size_t keys)
 {
-    return padded(keys) * dim + QUERIES * dim + QUERIES * padded(keys) + QUERIES * keys + keys + 64;
+    size_t wide = tmb_packed_width(keys);
+    return wide * dim + QUERIES * dim + QUERIES * wide + QUERIES * keys + keys + 64;
 }
 
 uint64_t tmb_index_bytes(size_t dim, size_t longest)
@@ -42,7 +38,8 @@ static void choose(const job *j, size_t s, size_t from, size_t end, float *room)
 {
     const tmb_index *x = j->i;
     const tmb_nn *nn = j->d->nn;
-    size_t keys = end / x->ratio, n = end - from, row = x->begin[s] + from, wide = padded(keys);
+    size_t keys = end / x->ratio, n = end - from, row = x->begin[s] + from;
+    size_t wide = tmb_packed_width(keys);
     float *packed = room, *queries = packed + wide * x->dim, *products = queries + QUERIES * x->dim;
     float *scores = products + QUERIES * wide, *work = scores + QUERIES * keys;
     tmb_packed k = {packed, keys, x->dim, false};
